@@ -1,0 +1,24 @@
+"""Errors: every one is a single line that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class KvCacheError(Exception):
+    """Base of all errors this package raises on purpose; ``str()`` is the one line a person reads."""
+
+
+class UsageError(KvCacheError):
+    """Something was asked for wrongly: an option, a policy, a prompt file. Nothing was run."""
+
+
+class EngineError(KvCacheError):
+    """An engine could not start, broke, or hung. The verdict of that engine is red."""
+
+
+class QualityError(KvCacheError, AssertionError):
+    """An output is not safe. ``codes`` are the :class:`~pytest_kvcache.records.ReasonCode` values
+    that apply, so that a declared known-bad failure can be told from a new one."""
+
+    def __init__(self, message: str, codes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.codes = codes

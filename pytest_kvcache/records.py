@@ -1,0 +1,319 @@
+"""Records: the plain data that every stage of a run hands to the next one.
+
+Frozen dataclasses over the standard library alone. Everything imports this module; it imports
+nothing of the package. Arrays are ``bytes`` of little-endian float32 or int32, so that records stay
+hashable, travel through sockets and files unchanged, and become numpy arrays without a copy
+(``numpy.frombuffer(score.logprobs, "<f4")``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+Json = Any
+"""A value that the ``json`` module can write: None, bool, int, float, str, list or dict."""
+
+
+def content_key(value: Json) -> str:
+    """Return 16 hex digits that identify a JSON value by its content (SHA-256, canonical JSON)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# What is asked of an engine
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """One engine: a model served with one kv dtype. Equal specs give equal outputs."""
+
+    model: str
+    """A Hugging Face id, a local directory, or ``ref:NAME``, as the user named it."""
+    kv_cache_dtype: str
+    """Canonical: ``fp8_e4m3``, never its alias ``fp8``."""
+    revision: str | None = None
+    engine_args: tuple[tuple[str, str], ...] = ()
+    """Further ``vllm.LLM`` arguments, sorted by name; each value is JSON text."""
+
+    @property
+    def key(self) -> str:
+        return content_key(asdict(self))
+
+    def arguments(self) -> dict[str, Json]:
+        """Return :attr:`engine_args` as keyword arguments."""
+        return {name: json.loads(value) for name, value in self.engine_args}
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling parameters under vLLM's names. Greedy unless said otherwise."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    seed: int = 0
+
+    @property
+    def penalised(self) -> bool:
+        return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt: either ``text`` to be continued, or chat ``messages`` for the model's template."""
+
+    id: str
+    kind: str
+    """What sort of text it asks for: ``chat``, ``code``, ``list``, ``zh``, ... (free, few, stable)."""
+    text: str | None = None
+    messages: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """A named, ordered, fixed list of prompts with sampling parameters: the unit of batching."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    sampling: Sampling = Sampling()
+
+    @property
+    def key(self) -> str:
+        """Identifies the set by its content; the name does not count."""
+        return content_key([asdict(self)["prompts"], asdict(self.sampling)])
+
+
+# What an engine gives back
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What one engine generated for one prompt."""
+
+    prompt_id: str
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: str | None
+    """vLLM's: ``"stop"``, ``"length"``, ``"abort"``, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A text to score: the log-probability of ``token_ids`` after ``prompt_token_ids``."""
+
+    prompt_id: str
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One engine's log-probabilities, in nats, of a given text of ``n`` tokens."""
+
+    prompt_id: str
+    token_ids: tuple[int, ...]
+    logprobs: bytes
+    """float32[n]: of the given tokens."""
+    top_ids: bytes
+    """int32[n, k]: the k most probable tokens at each position, most probable first."""
+    top_logprobs: bytes
+    """float32[n, k]."""
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What really ran: everything here is what vLLM resolved, not what was asked for."""
+
+    model: str
+    model_path: str
+    model_id: str
+    """``commit:HASH`` for a hub model, ``sha256:HASH`` of all files for a local directory."""
+    kv_cache_dtype: str
+    """The resolved dtype in canonical form: ``bfloat16``, ``fp8_e4m3``, ..."""
+    kv_cache_quantized: bool
+    kv_scales: str
+    """``"none"`` (cache not quantized), ``"unit"`` (all 1.0) or ``"calibrated"``."""
+    model_dtype: str
+    quantization: str | None
+    chat_template_sha256: str | None
+    attention_backend: str
+    block_size: int
+    kv_capacity_tokens: int
+    prefix_caching: bool
+    max_model_len: int
+    device: str
+    """The processor's name, e.g. ``AMD EPYC 9554`` or ``NVIDIA L40S``."""
+    device_ids: tuple[int, ...]
+    """Cores (CPU) or GPU indices that the engine was pinned to."""
+    threads: int
+    platform: str
+    """``cpu``, ``cuda``, ``rocm``, ..."""
+    cpu_flags: tuple[str, ...]
+    """The vector extensions that decide which CPU kernels run."""
+    versions: tuple[tuple[str, str], ...]
+    """``vllm``, ``torch``, ``transformers``, ``python``, ``pytest_kvcache``."""
+    environment: tuple[tuple[str, str], ...]
+    """The ``VLLM_*`` variables that were set, secrets left out."""
+    seconds_to_load: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSet:
+    """All outputs of one engine for one prompt set, in the set's order."""
+
+    spec: EngineSpec
+    prompt_set: PromptSet
+    provenance: Provenance
+    outputs: tuple[Output, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSet:
+    """All scores by one engine of the texts that another engine (or itself) wrote for a set."""
+
+    spec: EngineSpec
+    prompt_set: PromptSet
+    text_of: str
+    """:attr:`EngineSpec.key` of the engine that wrote the scored texts."""
+    scores: tuple[Score, ...]
+    seconds: float
+
+
+# What is concluded
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One detector's finding on one output, with its place and its evidence."""
+
+    kind: str
+    severity: Literal["fail", "warn"]
+    """``fail`` only where this one output suffices as proof."""
+    unit: Literal["token", "char"]
+    start: int
+    end: int
+    """Half-open: the finding covers ``[start, end)`` in tokens or characters of the output."""
+    evidence: str
+    """One short line for a person, e.g. ``"a gentle soul, " 14 times``."""
+
+
+class VerdictKind(StrEnum):
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    KNOWN_BAD = "known-bad"
+
+
+class ReasonCode(StrEnum):
+    """Why a verdict is what it is. A closed list: results files and policies rely on it."""
+
+    # quality: the only codes that a known-bad declaration may name
+    DELTA_NLL = "delta-nll"
+    SAME_TOP = "same-top"
+    DEGENERATE = "degenerate"
+    EMPTY = "empty"
+    RUNAWAY = "runaway-length"
+    REPETITION = "repetition"
+    PENALTIES = "penalties-ineffective"
+    # the run itself
+    ENGINE_FAILED = "engine-failed"
+    BASELINE_FAILED = "baseline-failed"
+    BASELINE_QUANTIZED = "baseline-quantized"
+    BASELINE_DEGENERATE = "baseline-degenerate"
+    SAME_AS_BASELINE = "same-as-baseline"
+    MODEL_CHANGED = "model-changed"
+    TOO_LITTLE_EVIDENCE = "too-little-evidence"
+    UNDECIDED = "undecided"
+    # declarations
+    KNOWN_BAD_REPRODUCED = "known-bad-reproduced"
+    KNOWN_BAD_NOT_REPRODUCED = "known-bad-not-reproduced"
+    KNOWN_BAD_EXPIRED = "known-bad-expired"
+
+
+QUALITY_CODES = frozenset(
+    {
+        ReasonCode.DELTA_NLL,
+        ReasonCode.SAME_TOP,
+        ReasonCode.DEGENERATE,
+        ReasonCode.EMPTY,
+        ReasonCode.RUNAWAY,
+        ReasonCode.REPETITION,
+        ReasonCode.PENALTIES,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measured figure with its 95 % interval and the margin it was held against."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    """Sample size: the number of prompts that were paired."""
+    margin: float | None = None
+    floor: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    code: ReasonCode
+    metric: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Outputs planned for a verdict, outputs judged, and outputs left out."""
+
+    planned: int
+    ran: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision for one model and candidate, with every figure it rests on."""
+
+    id: str
+    model: str
+    revision: str | None
+    kv_dtype: str
+    """As the user wrote it, or the variant's kv dtype."""
+    resolved_kv_dtype: str | None
+    variant: str | None
+    baseline_id: str
+    verdict: VerdictKind
+    source: Literal["fresh", "cached", "golden"]
+    prompt_sets: tuple[str, ...]
+    metrics: dict[str, Metric] = field(hash=False)
+    reasons: tuple[Reason, ...]
+    coverage: Coverage
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict in (VerdictKind.PASS, VerdictKind.KNOWN_BAD)
+
+    @property
+    def summary(self) -> str:
+        """One line: the verdict and its reasons."""
+        why = "; ".join(reason.message for reason in self.reasons)
+        return f"{self.id}: {self.verdict}" + (f": {why}" if why else "")
