@@ -1,0 +1,63 @@
+# `make gate` shows what pytest-kvcache does, `make test` proves that it works.
+# Needs Python 3.11 with pip; everything else goes into .venv, once.
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+MODELS  := gqa gqa-kbias
+WORKERS ?= 2
+
+comma := ,
+space := $() $()
+GATE   = suites --kv-dtypes=fp8,auto --kv-models=$(subst $(space),$(comma),$(addprefix ref:,$(MODELS))) \
+         --kv-policy=suites/reference-policy.toml --kv-report=build/report -n $(WORKERS)
+
+# The first interpreter of a version, on the path or under pyenv, that can make environments.
+pyenvs      = $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(1).*/bin/python)
+can-venv    = $(shell $(2) -c 'import ensurepip, sys, venv; sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")' \
+              2>/dev/null && echo $(2))
+find-python = $(firstword $(foreach python,python$(1) python3 $(pyenvs),$(call can-venv,$(1),$(python))))
+PYTHON     ?= $(call find-python,3.11)
+NEWER      := 3.12 3.13 3.14 3.15
+
+.PHONY: help
+help:  ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+.PHONY: gate gate-full
+gate: models  ## judge fp8 on a healthy and a fragile reference model (smoke tier)
+	$(BIN)/pytest $(GATE) -m kv_smoke
+gate-full: models  ## the same with every prompt set at full length
+	$(BIN)/pytest $(GATE)
+
+.PHONY: test test-fast test-vllm test-matrix test-oldest
+test: test-fast test-vllm  ## run all of the project's own tests
+test-fast: venv  ## run those that need no engine
+	$(BIN)/pytest -m "not vllm" -n $(WORKERS)
+test-vllm: models  ## run those that start real engines
+	$(BIN)/pytest -m vllm
+test-matrix: test-oldest  ## run the fast tests without an engine installed: oldest dependencies, newer Pythons
+	@$(MAKE) --no-print-directory $(foreach v,$(NEWER),$(if $(call find-python,$(v)),test-$(v)))
+test-oldest:
+	@requirements/install.sh "$(PYTHON)" .venvs/oldest requirements/plugin.lock -r requirements/oldest.txt
+	.venvs/oldest/bin/pytest -m "not vllm and not packaging" -n $(WORKERS)
+test-3.%:
+	@requirements/install.sh "$(call find-python,3.$*)" .venvs/3.$* requirements/plugin.lock
+	.venvs/3.$*/bin/pytest -m "not vllm and not packaging" -n $(WORKERS)
+
+.PHONY: lint lock
+lint: venv  ## check style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+lock:  ## resolve the newest versions into requirements/*.lock
+	$(PYTHON) requirements/lock.py
+
+.PHONY: venv models clean
+venv:
+	@requirements/install.sh "$(PYTHON)" $(VENV) requirements/cpu.lock
+models: venv
+	$(BIN)/kvcache models build $(MODELS)
+clean:  ## remove all that these commands made here (reference models stay in the user's cache)
+	rm -rf .venv .venvs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
