@@ -1,0 +1,142 @@
+"""Lines of a prompt file: what each may hold, and a refusal that names the line when it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from pytest_kvcache.errors import UsageError
+from pytest_kvcache.records import Json, Message, Prompt, Sampling
+from pytest_kvcache.text import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_LINE_BYTES = 1_000_000
+
+_BOM = b"\xef\xbb\xbf"
+_HEADER_KEYS = frozenset({"sampling", "description", "prompts_of"})
+_PROMPT_KEYS = frozenset({"text", "messages"})
+
+_Text = Annotated[str, Meta(min_length=1)]
+_Slug = Annotated[str, Meta(max_length=100, pattern=r"^\w[\w.-]*\Z")]
+_Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+T = TypeVar("T")
+
+
+class SamplingFields(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of :class:`~pytest_kvcache.records.Sampling` that a header sets, bounded as in vLLM."""
+
+    max_tokens: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    temperature: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    repetition_penalty: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    frequency_penalty: _Penalty | UnsetType = UNSET
+    presence_penalty: _Penalty | UnsetType = UNSET
+    stop: tuple[_Text, ...] | UnsetType = UNSET
+    ignore_eos: bool | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+
+    def record(self) -> Sampling:
+        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        return Sampling(**{name: value for name, value in given.items() if value is not UNSET})
+
+
+class Header(msgspec.Struct, forbid_unknown_fields=True):
+    """The optional first line: what the set is called and how its prompts are sampled."""
+
+    name: _Slug | None = None
+    description: str = ""
+    sampling: SamplingFields = msgspec.field(default_factory=SamplingFields)
+    prompts_of: str | None = None
+    """The shipped set whose prompts this one borrows, instead of having its own."""
+    ids: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    """Which of the borrowed prompts, in this order; all of them when left out."""
+
+
+class _MessageFields(msgspec.Struct, forbid_unknown_fields=True):
+    role: Literal["system", "user", "assistant"]
+    content: _Text
+
+
+class _PromptFields(msgspec.Struct, forbid_unknown_fields=True):
+    id: _Slug | None = None
+    kind: _Slug = "custom"
+    text: _Text | None = None
+    messages: Annotated[tuple[_MessageFields, ...], Meta(min_length=1)] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One JSON object of a prompt file, and the line it stands on."""
+
+    path: Path
+    number: int
+    value: dict[str, Json]
+
+    @property
+    def is_header(self) -> bool:
+        return not _HEADER_KEYS.isdisjoint(self.value) and _PROMPT_KEYS.isdisjoint(self.value)
+
+    def header(self) -> Header:
+        header = self._read(Header, "a header may hold name, description, sampling, prompts_of, ids")
+        if header.ids is not None and header.prompts_of is None:
+            self.refuse("ids says which prompts to borrow; say from which shipped set with prompts_of")
+        return header
+
+    def prompt(self) -> Prompt:
+        if self.is_header:
+            self.refuse("a header must be the first line of the file; move it there")
+        fields = self._read(_PromptFields, "a prompt may hold id, kind, and either text or messages")
+        if (fields.text is None) == (fields.messages is None):
+            found = "neither text nor" if fields.text is None else "both text and"
+            self.refuse(f"the prompt has {found} messages; give it exactly one of them")
+        messages = tuple(Message(message.role, message.content) for message in fields.messages or ())
+        if messages and messages[-1].role != "user":
+            self.refuse(f"the last message is the {messages[-1].role}'s; end with one of the user")
+        return Prompt(fields.id or f"line-{self.number}", fields.kind, fields.text, messages)
+
+    def refuse(self, problem: str) -> NoReturn:
+        """Raise the UsageError that says what is wrong with this line."""
+        _refuse(self.path, self.number, problem)
+
+    def _read(self, fields: type[T], allowed: str) -> T:
+        try:
+            return msgspec.convert(self.value, fields)
+        except msgspec.ValidationError as error:
+            self.refuse(f"{error}; correct it ({allowed})")
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """Return the JSON objects of a file of JSON lines; blank lines and a byte order mark are skipped.
+
+    Raises UsageError for a file that cannot be read, and for the first line that is too long, not
+    UTF-8, not JSON, or not an object.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(printable(f"{path}: {error.strerror}; the prompt file must be readable")) from None
+    lines = content.removeprefix(_BOM).split(b"\n")
+    return tuple(_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _row(path: Path, number: int, line: bytes) -> Row:
+    if len(line) > MAX_LINE_BYTES:
+        _refuse(path, number, f"the line has {len(line):,} bytes; at most {MAX_LINE_BYTES:,} are read")
+    try:
+        value = msgspec.json.decode(line.decode())
+    except UnicodeDecodeError as error:
+        _refuse(path, number, f"byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8")
+    except (msgspec.DecodeError, RecursionError) as error:
+        _refuse(path, number, f"{error}; write each prompt as one JSON object on one line")
+    if not isinstance(value, dict):
+        _refuse(path, number, f"the line is no object but {type(value).__name__}; write {{...}}")
+    return Row(path, number, value)
+
+
+def _refuse(path: Path, number: int, problem: str) -> NoReturn:
+    raise UsageError(printable(f"{path}:{number}: {problem}")) from None
