@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -95,6 +96,16 @@ class PromptSet:
     def key(self) -> str:
         """Identifies the set by its content; the name does not count."""
         return content_key([asdict(self)["prompts"], asdict(self.sampling)])
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSetUse:
+    """A prompt set that took part: its name, the key of its content, and its size."""
+
+    name: str
+    key: str
+    prompts: int
+    max_tokens: int
 
 
 # What an engine gives back
@@ -183,6 +194,32 @@ class OutputSet:
     outputs: tuple[Output, ...]
     seconds: float
 
+    def __iter__(self) -> Iterator[Output]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOutputs:
+    """All outputs that one test declared: iterates over outputs, and gives one set by its name."""
+
+    sets: tuple[OutputSet, ...]
+
+    def __iter__(self) -> Iterator[Output]:
+        return (output for outputs in self.sets for output in outputs)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets))
+
+    def __getitem__(self, name: str) -> OutputSet:
+        """Return the outputs for one prompt set. Raises KeyError naming the sets there are."""
+        for outputs in self.sets:
+            if outputs.prompt_set.name == name:
+                return outputs
+        raise KeyError(f"{name} (this test declared: {', '.join(s.prompt_set.name for s in self.sets)})")
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreSet:
@@ -194,6 +231,26 @@ class ScoreSet:
     """:attr:`EngineSpec.key` of the engine that wrote the scored texts."""
     scores: tuple[Score, ...]
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What one life of one engine was, and what it cost."""
+
+    label: str
+    spec: EngineSpec
+    provenance: Provenance | None
+    """None if it never came up."""
+    failure: str | None
+    """Why it broke, in one line; None if it did not."""
+    seconds_to_start: float
+    seconds_to_generate: float
+    seconds_to_score: float
+    tokens_generated: int
+    tokens_scored: int
+    peak_rss_bytes: int
+    """Of the engine process itself; 0 if unknown."""
+    log: str
 
 
 # What is concluded
@@ -317,3 +374,16 @@ class Verdict:
         """One line: the verdict and its reasons."""
         why = "; ".join(reason.message for reason in self.reasons)
         return f"{self.id}: {self.verdict}" + (f": {why}" if why else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """One prompt with what baseline and candidate wrote: evidence for a verdict."""
+
+    verdict_id: str
+    prompt_id: str
+    prompt_text: str
+    baseline_text: str
+    candidate_text: str
+    signals: tuple[Signal, ...]
+    """Findings on the candidate's text; only spans in characters can be shown in place."""
