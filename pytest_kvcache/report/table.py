@@ -1,0 +1,158 @@
+"""What every report says in the same words: the headline, one row per verdict, the next step.
+
+All strings here are harmless lines (:func:`~pytest_kvcache.text.printable`); each report adds its own
+markup and escapes for it.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pytest_kvcache.records import EngineReport, Metric, Verdict, VerdictKind
+from pytest_kvcache.report.results import Results
+from pytest_kvcache.text import printable
+
+DELTA_NLL = "delta_nll"
+SAME_TOP = "same_top"
+DEGENERATE_CANDIDATE = "degenerate_candidate"
+DEGENERATE_BASELINE = "degenerate_baseline"
+
+NOTHING = "-"
+"""Stands in a cell for a figure that was not measured."""
+
+NAME_LIMIT = 60
+"""Characters of a name that a cell shows."""
+
+HEADER = ("model", "kv dtype", "verdict", "delta NLL [95 %]", "margin", "same-top", "degenerate (baseline)")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One verdict in words and figures, in the order of :data:`HEADER`."""
+
+    kind: VerdictKind
+    cells: tuple[str, ...]
+
+
+def rows(results: Results) -> tuple[Row, ...]:
+    return tuple(_row(verdict) for verdict in results.verdicts)
+
+
+def headline(results: Results) -> str:
+    """Return one sentence: how many verdicts of each kind, or why there is none."""
+    left_out = _left_out(results)
+    if results.verdicts:
+        counts = Counter(verdict.verdict for verdict in results.verdicts)
+        kinds = ", ".join(f"{counts[kind]} {kind}" for kind in VerdictKind if counts[kind])
+        tally = f"{_count(len(results.verdicts), 'verdict')}: {kinds}"
+        return tally if results.run.complete else f"partial run{left_out}; {tally}"
+    return "no verdict: nothing was judged" if results.run.complete else f"partial run: no verdict{left_out}"
+
+
+def candidate(verdict: Verdict) -> str:
+    """Return how the user names the candidate: by its variant, or else by its kv dtype."""
+    return verdict.variant or verdict.kv_dtype
+
+
+def figure(metric: Metric | None) -> str:
+    """Return a metric as ``0.338 [0.313, 0.367]``."""
+    if metric is None:
+        return NOTHING
+    return f"{number(metric.value)} [{number(metric.ci_low)}, {number(metric.ci_high)}]"
+
+
+def number(value: float | None) -> str:
+    """Return a figure with three decimals; ``n/a`` if it is not finite."""
+    if value is None:
+        return NOTHING
+    return f"{value:.3f}" if math.isfinite(value) else "n/a"
+
+
+def share(metric: Metric | None) -> str:
+    """Return a metric between 0 and 1 as a percentage."""
+    if metric is None:
+        return NOTHING
+    return f"{100 * metric.value:.1f} %" if math.isfinite(metric.value) else "n/a"
+
+
+def failed_engines(results: Results) -> tuple[EngineReport, ...]:
+    return tuple(engine for engine in results.engines if engine.failure is not None)
+
+
+def next_step(results: Results) -> str | None:
+    """Return the shell command that brings a person on, or None if all is well.
+
+    A partial run is repeated whole; what is red is repeated alone, through the options that name
+    model and candidate, so that the repetition is a complete run.
+    """
+    command = results.run.command
+    red = [verdict for verdict in results.verdicts if not verdict.ok]
+    if not command:
+        return None
+    if not results.run.complete:
+        return _shell(_without(command, ("-k", "-m", "--deselect")))
+    if not red:
+        return None
+    narrowed = {"--kv-models": (verdict.model for verdict in red), "--kv-dtypes": map(candidate, red)}
+    options = [f"{name}={','.join(dict.fromkeys(values))}" for name, values in narrowed.items()]
+    return _shell([*_without(command, narrowed), *options])
+
+
+def _row(verdict: Verdict) -> Row:
+    metrics = verdict.metrics
+    delta = metrics.get(DELTA_NLL)
+    return Row(
+        verdict.verdict,
+        (
+            printable(verdict.model, NAME_LIMIT),
+            printable(candidate(verdict), NAME_LIMIT),
+            verdict.verdict.value,
+            figure(delta),
+            number(delta.margin if delta else None),
+            share(metrics.get(SAME_TOP)),
+            _beside(metrics.get(DEGENERATE_CANDIDATE), metrics.get(DEGENERATE_BASELINE)),
+        ),
+    )
+
+
+def _beside(candidate: Metric | None, baseline: Metric | None) -> str:
+    if candidate is None and baseline is None:
+        return NOTHING
+    return f"{share(candidate)} ({share(baseline)})"
+
+
+def _left_out(results: Results) -> str:
+    selection = results.run.selection
+    if not selection.deselected:
+        return ""
+    options = [("-k", selection.keyword), ("-m", selection.mark)]
+    by = " ".join(f"{name} {shlex.quote(printable(value))}" for name, value in options if value)
+    return f" ({_count(selection.deselected, 'kv test')} deselected{' by ' + by if by else ''})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _without(command: Sequence[str], options: Iterable[str]) -> list[str]:
+    """Return ``command`` without the given options and their values, attached or apart."""
+    names = tuple(options)
+    attached = tuple(f"{name}=" if name.startswith("--") else name for name in names)
+    kept: list[str] = []
+    skip = False
+    for argument in command:
+        if skip:
+            skip = False
+        elif argument in names:
+            skip = True
+        elif not argument.startswith(attached):
+            kept.append(argument)
+    return kept
+
+
+def _shell(command: Sequence[str]) -> str:
+    return printable(shlex.join(command))
