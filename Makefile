@@ -32,7 +32,7 @@ gate-full: models  ## the same with every prompt set at full length
 .PHONY: test test-fast test-vllm test-matrix test-oldest
 test: test-fast test-vllm  ## run all of the project's own tests
 test-fast: venv  ## run those that need no engine
-	$(BIN)/pytest -m "not vllm" -n $(WORKERS)
+	$(BIN)/pytest -m "not vllm" -n $(WORKERS) --dist loadfile
 test-vllm: models  ## run those that start real engines
 	$(BIN)/pytest -m vllm
 test-matrix: test-oldest  ## run the fast tests without an engine installed: oldest dependencies, newer Pythons
