@@ -1,0 +1,46 @@
+"""Engines: whatever can generate and score under one kv dtype.
+
+The rest of the package sees only the `Engine` protocol. The one real engine is vLLM in a child process
+(`child.py` is our side of the socket, `vllm_child.py` the process itself and the only module that
+imports vllm, `supervisor.py` the small process between them that lets nothing outlive pytest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
+from pytest_kvcache.engines.devices import Slot
+
+ProgressReport = Callable[[str, int, int], None]
+"""Called with phase (``loading``, ``generating``, ``scoring``), done and total."""
+
+
+class Engine(Protocol):
+    """One started engine. Every method raises `EngineError` when the engine breaks or takes too long."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Output, ...]:
+        """Generate for all prompts in one batch on an empty prefix cache, in the prompts' order."""
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest], *, top_k: int = 20) -> tuple[Score, ...]:
+        """Return the log-probabilities of given texts, read through the kv cache, in the requests' order."""
+        ...
+
+    def close(self) -> int:
+        """End the engine and everything it started; return its peak memory in bytes (0 if unknown)."""
+        ...
+
+
+class EngineFactory(Protocol):
+    """Starts an engine on a device slot; the session is given one and never asks what is behind it."""
+
+    def __call__(self, spec: EngineSpec, slot: Slot, log: Path, progress: ProgressReport) -> Engine: ...

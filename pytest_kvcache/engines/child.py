@@ -1,0 +1,152 @@
+"""Our side of an engine in a child process: start it, talk to it, and be rid of it.
+
+Whatever the child does (crash, be killed for memory, hang), the caller gets one `EngineError` with one
+line, and pytest lives on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from pytest_kvcache.errors import EngineError
+from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
+from pytest_kvcache.text import printable
+from pytest_kvcache.engines import ProgressReport, wire
+from pytest_kvcache.engines.devices import Slot
+
+SECONDS_TO_STOP = 10.0
+_R = TypeVar("_R")
+
+
+class ChildEngine:
+    """An `Engine` behind a socket. Starting it loads the model; the constructor returns when it is ready.
+
+    ``command`` is the child program; the number of its end of the socket is appended. ``timeout`` is
+    the longest time, in seconds, that one step (loading, one batch) may take.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        start: wire.Start,
+        slot: Slot,
+        log: Path,
+        progress: ProgressReport,
+        *,
+        timeout: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.spec: EngineSpec = start.spec
+        self._log = log
+        self._progress = progress
+        self._timeout = timeout
+        self._closed = False
+        self._channel, theirs = socket.socketpair()
+        lifeline, self._lifeline = os.pipe()
+        cores = ",".join(map(str, slot.cores)) or "-"
+        supervisor = [sys.executable, "-P", "-m", "pytest_kvcache.engines.supervisor", str(lifeline), cores]
+        try:
+            with log.open("ab") as sink:
+                self._process = subprocess.Popen(
+                    [*supervisor, *command, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    pass_fds=(lifeline, theirs.fileno()),
+                    start_new_session=True,
+                    env={**os.environ, **slot.environment(), **(environment or {})},
+                )
+        finally:
+            theirs.close()
+            os.close(lifeline)
+        try:
+            self.provenance: Provenance = self._ask(start, wire.Ready, "loading").provenance
+        except BaseException:
+            self._kill()
+            raise
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Output, ...]:
+        request = wire.Generate(tuple(prompts), sampling)
+        return self._ask(request, wire.Outputs, "generating").outputs
+
+    def score(self, requests: Sequence[ScoreRequest], *, top_k: int = 20) -> tuple[Score, ...]:
+        return self._ask(wire.ScoreTexts(tuple(requests), top_k), wire.Scores, "scoring").scores
+
+    def close(self) -> int:
+        if self._closed:
+            return 0
+        peak = 0
+        self._timeout = SECONDS_TO_STOP
+        with suppress(EngineError):
+            peak = self._ask(wire.Stop(), wire.Stopped, "stopping").peak_rss_bytes
+        self._kill()
+        return peak
+
+    def _ask(self, request: wire.Request, answer: type[_R], phase: str) -> _R:
+        if self._closed:
+            raise EngineError(f"engine of {self.spec.model} is closed and cannot be asked for more ({phase})")
+        deadline = time.monotonic() + self._timeout
+        try:
+            wire.send(self._channel, request)
+            while True:
+                self._channel.settimeout(max(0.01, deadline - time.monotonic()))
+                reply: Any = wire.receive(self._channel, wire.Reply)
+                if not isinstance(reply, wire.Progress):
+                    break
+                self._progress(reply.phase, reply.done, reply.total)
+        except TimeoutError:
+            self._kill()
+            raise self._error(
+                f"gave no answer for {self._timeout:g} s while {phase} and was killed: "
+                "raise --kv-timeout if it only needs longer"
+            ) from None
+        except (EOFError, OSError):
+            raise self._error(f"died while {phase}: {self._kill()}") from None
+        except msgspec.MsgspecError as error:
+            self._kill()
+            raise self._error(f"sent a broken answer while {phase} ({error}): is its version another?") from None
+        if isinstance(reply, wire.Failure):
+            raise self._error(f"failed while {phase}: {printable(reply.message, 600)}")
+        if not isinstance(reply, answer):
+            self._kill()
+            raise self._error(f"answered {type(reply).__name__} while {phase}: is its version another?")
+        return reply
+
+    def _error(self, what: str) -> EngineError:
+        return EngineError(f"engine {self.spec.model} ({self.spec.kv_cache_dtype}) {what} (log: {self._log})")
+
+    def _kill(self) -> str:
+        """End all its processes, wait until they are gone, and say how the engine ended."""
+        if self._closed:
+            return "it was closed"
+        self._closed = True
+        self._channel.close()
+        # A crashed engine is gone by itself; give its own exit status the moment it needs.
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=0.5)
+        os.close(self._lifeline)
+        try:
+            status = self._process.wait(timeout=SECONDS_TO_STOP + 5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        return _describe_exit(status)
+
+
+def _describe_exit(status: int) -> str:
+    if status <= 128:
+        return f"it exited with status {status}"
+    name = signal.Signals(status - 128).name if status - 128 in set(signal.Signals) else str(status - 128)
+    hint = ", often the kernel's out-of-memory killer" if name == "SIGKILL" else ""
+    return f"it was killed by {name}{hint}"

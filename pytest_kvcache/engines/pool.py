@@ -1,0 +1,135 @@
+"""The pool: at most one engine alive in this process, on a device that it alone holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from pytest_kvcache.errors import EngineError
+from pytest_kvcache.records import EngineReport, EngineSpec, Output, OutputSet, PromptSet, ScoreRequest, ScoreSet
+from pytest_kvcache.engines import Engine, EngineFactory
+from pytest_kvcache.engines.devices import DevicePool
+
+Notify = Callable[[str, str, int, int], None]
+"""Called with an engine's label, its phase, done and total; total 0 means unknown."""
+
+TOP_K = 20
+"""Log-probabilities kept at each scored position: vLLM's default limit."""
+
+
+class Life:
+    """One engine from its start to its end, with what that cost."""
+
+    def __init__(self, label: str, spec: EngineSpec, log: Path, resources: ExitStack) -> None:
+        self.label = label
+        self.spec = spec
+        self._log = log
+        self._resources = resources
+        self._engine: Engine | None = None
+        self._seconds = {"start": 0.0, "generate": 0.0, "score": 0.0}
+        self._tokens = {"generate": 0, "score": 0}
+
+    @property
+    def engine(self) -> Engine:
+        assert self._engine is not None
+        return self._engine
+
+    def start(self, start_engine: Callable[[], Engine]) -> None:
+        began = time.monotonic()
+        try:
+            self._engine = start_engine()
+        finally:
+            self._seconds["start"] = time.monotonic() - began
+
+    def generate(self, prompt_set: PromptSet) -> OutputSet:
+        """Generate a whole prompt set in one batch."""
+        began = time.monotonic()
+        outputs = self.engine.generate(prompt_set.prompts, prompt_set.sampling)
+        seconds = self._count("generate", began, sum(len(output.token_ids) for output in outputs))
+        return OutputSet(self.spec, prompt_set, self.engine.provenance, outputs, seconds)
+
+    def score(self, texts: OutputSet) -> ScoreSet:
+        """Score all texts of an output set that have any token, in one batch."""
+        requests = [ScoreRequest(o.prompt_id, o.prompt_token_ids, o.token_ids) for o in texts if o.token_ids]
+        began = time.monotonic()
+        scores = self.engine.score(requests, top_k=TOP_K) if requests else ()
+        seconds = self._count("score", began, sum(len(request.token_ids) for request in requests))
+        return ScoreSet(self.spec, texts.prompt_set, texts.spec.key, scores, seconds)
+
+    def end(self, failure: str | None) -> EngineReport:
+        """End the engine, free its device, and report."""
+        with self._resources:
+            peak = self._engine.close() if self._engine else 0
+        return EngineReport(
+            label=self.label,
+            spec=self.spec,
+            provenance=self._engine.provenance if self._engine else None,
+            failure=failure,
+            seconds_to_start=self._seconds["start"],
+            seconds_to_generate=self._seconds["generate"],
+            seconds_to_score=self._seconds["score"],
+            tokens_generated=self._tokens["generate"],
+            tokens_scored=self._tokens["score"],
+            peak_rss_bytes=peak,
+            log=str(self._log),
+        )
+
+    def _count(self, work: str, began: float, tokens: int) -> float:
+        seconds = time.monotonic() - began
+        self._seconds[work] += seconds
+        self._tokens[work] += tokens
+        return seconds
+
+
+class EnginePool:
+    """Starts engines one after the other. ``on_end`` receives the report of each when it has ended."""
+
+    def __init__(
+        self,
+        start_engine: EngineFactory,
+        devices: DevicePool,
+        *,
+        notify: Notify,
+        on_end: Callable[[EngineReport], None],
+    ) -> None:
+        self._start_engine = start_engine
+        self._devices = devices
+        self._notify = notify
+        self._on_end = on_end
+        self._alive: Life | None = None
+
+    def get(self, label: str, spec: EngineSpec, log: Path, *, on_device: Callable[[], None]) -> Life:
+        """Return the live engine of a spec, ending another one first.
+
+        ``on_device`` is called as soon as a device is held, before loading begins.
+        Raises `EngineError` if it does not come up; its report has then been given.
+        """
+        if self._alive and self._alive.spec == spec:
+            return self._alive
+        self.release()
+        with ExitStack() as resources:
+            waiting = self._devices.hold(units(spec), waiting=lambda: self._notify(label, "waiting", 0, 0))
+            slot = resources.enter_context(waiting)
+            on_device()
+            life = Life(label, spec, log, resources.pop_all())
+        try:
+            life.start(lambda: self._start_engine(spec, slot, log, lambda *step: self._notify(label, *step)))
+        except BaseException as error:
+            self._on_end(life.end(str(error) if isinstance(error, EngineError) else "interrupted while loading"))
+            raise
+        self._alive = life
+        return life
+
+    def release(self, failure: str | None = None) -> None:
+        """End the engine that is alive, if any, and free its device."""
+        if self._alive:
+            life, self._alive = self._alive, None
+            self._on_end(life.end(failure))
+
+
+def units(spec: EngineSpec) -> int:
+    """Return how many devices an engine takes: one for each tensor- and pipeline-parallel rank."""
+    arguments = spec.arguments()
+    return int(arguments.get("tensor_parallel_size", 1)) * int(arguments.get("pipeline_parallel_size", 1))

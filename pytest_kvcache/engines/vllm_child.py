@@ -1,0 +1,340 @@
+"""The engine process: the only module that imports vllm.
+
+Run as ``python -m pytest_kvcache.engines.vllm_child FD``; it answers the requests of `wire` on that
+socket until the other side is gone. Whatever vLLM prints goes to the engine's log.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pytest_kvcache.dtypes import canonical_dtype, is_quantized, kernel_flags
+from pytest_kvcache.errors import EngineError
+from pytest_kvcache.records import Message, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
+from pytest_kvcache.engines import wire
+from pytest_kvcache.engines.identity import model_identity, text_hash
+
+PROGRESS_EVERY_SECONDS = 1.0
+SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+ENVIRONMENT = tuple(
+    (name, value)
+    for name, value in sorted(os.environ.items())
+    if name.startswith("VLLM_") and not any(secret in name for secret in SECRETS)
+)
+"""What was set from outside, before vLLM sets variables of its own."""
+
+
+def main(arguments: list[str]) -> None:
+    fd = int(arguments[0])
+    os.set_inheritable(fd, False)
+    Server(socket.socket(fileno=fd)).run()
+
+
+class Server:
+    """Answers one request after the other, and every failure with one line."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._model: VllmModel | None = None
+
+    def run(self) -> None:
+        while True:
+            try:
+                request = wire.receive(self._channel, wire.Request)
+            except EOFError:
+                return
+            if isinstance(request, wire.Stop):
+                if self._model:
+                    self._model.shut_down()
+                wire.send(self._channel, wire.Stopped(_peak_rss_bytes()))
+                # vLLM's threads may keep a normal exit waiting; everything is delivered.
+                os._exit(0)
+            try:
+                wire.send(self._channel, self._answer(request))
+            except Exception as error:
+                traceback.print_exc()
+                wire.send(self._channel, wire.Failure(one_line(error)))
+
+    def _answer(self, request: wire.Request) -> wire.Reply:
+        if isinstance(request, wire.Start):
+            wire.send(self._channel, wire.Progress("loading", 0, 1))
+            self._model = VllmModel(request, lambda *step: wire.send(self._channel, wire.Progress(*step)))
+            return wire.Ready(self._model.provenance())
+        if self._model is None:
+            raise EngineError("asked for work before it was started")
+        if isinstance(request, wire.Generate):
+            return wire.Outputs(self._model.generate(request.prompts, request.sampling))
+        assert isinstance(request, wire.ScoreTexts)
+        return wire.Scores(self._model.score(request.requests, request.top_k))
+
+
+class VllmModel:
+    """vLLM's ``LLM`` seen through our records."""
+
+    def __init__(self, start: wire.Start, report: Callable[[str, int, int], None]) -> None:
+        began = time.monotonic()
+        # In this process, not one more: the process is ours alone already.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        import vllm
+        from vllm.platforms import current_platform
+
+        self._start = start
+        self._report = report
+        self._platform = str(current_platform.device_type)
+        self.llm: Any = vllm.LLM(**self._arguments())
+        self._tokenizer: Any = self.llm.get_tokenizer()
+        self.seconds_to_load = time.monotonic() - began
+
+    def _arguments(self) -> dict[str, Any]:
+        spec = self._start.spec
+        arguments: dict[str, Any] = {"model": self._start.model_path, "kv_cache_dtype": spec.kv_cache_dtype}
+        if spec.revision is not None:
+            arguments |= {"revision": spec.revision, "tokenizer_revision": spec.revision}
+        if self._platform == "cpu":
+            # torch.compile needs a C++ compiler and minutes, for numbers that differ; a cache that
+            # fits any prompt set beside a small model is enough.
+            arguments |= {"enforce_eager": True}
+            if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+                arguments |= {"kv_cache_memory_bytes": 2 << 30}
+        return arguments | spec.arguments()
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Output, ...]:
+        from vllm import SamplingParams
+
+        parameters = SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            repetition_penalty=sampling.repetition_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
+            stop=list(sampling.stop) or None,
+            ignore_eos=sampling.ignore_eos,
+            seed=sampling.seed if sampling.temperature > 0 else None,
+        )
+        inputs = [self._prompt_token_ids(prompt) for prompt in prompts]
+        results = self._run("generating", inputs, parameters, steps=sampling.max_tokens)
+        return tuple(
+            Output(
+                prompt_id=prompt.id,
+                prompt_token_ids=tuple(ids),
+                token_ids=tuple(result.outputs[0].token_ids),
+                text=result.outputs[0].text,
+                finish_reason=result.outputs[0].finish_reason,
+            )
+            for prompt, ids, result in zip(prompts, inputs, results, strict=True)
+        )
+
+    def score(self, requests: Sequence[ScoreRequest], top_k: int) -> tuple[Score, ...]:
+        """Score by prefill: ``prompt_logprobs`` over prompt + text in one pass."""
+        from vllm import SamplingParams
+
+        inputs = [[*request.prompt_token_ids, *request.token_ids] for request in requests]
+        limit = self.llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens
+        steps = -(-sum(map(len, inputs)) // limit)
+        parameters = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=top_k)
+        results = self._run("scoring", inputs, parameters, steps=steps)
+        return tuple(
+            _score(request, result.prompt_logprobs, top_k)
+            for request, result in zip(requests, results, strict=True)
+        )
+
+    def _run(self, phase: str, inputs: list[list[int]], parameters: Any, *, steps: int) -> list[Any]:
+        if not self.llm.reset_prefix_cache():
+            raise EngineError("its prefix cache could not be emptied before a prompt set")
+        self._check_lengths(inputs, parameters.max_tokens)
+        prompts = [{"prompt_token_ids": ids} for ids in inputs]
+        with self._steps_reported(phase, steps):
+            results: list[Any] = self.llm.generate(prompts, parameters, use_tqdm=False)
+        return results
+
+    def _check_lengths(self, inputs: list[list[int]], max_tokens: int) -> None:
+        limit = self.llm.llm_engine.vllm_config.model_config.max_model_len
+        longest = max(map(len, inputs), default=0)
+        if longest + max_tokens > limit:
+            raise EngineError(
+                f"a prompt of {longest} tokens and {max_tokens} to generate exceed the model's length of {limit}: "
+                "shorten the prompt, lower --kv-max-tokens, or raise max_model_len with --kv-engine-arg"
+            )
+
+    @contextmanager
+    def _steps_reported(self, phase: str, total: int) -> Iterator[None]:
+        """Count the engine's steps while the block runs, and report about one a second."""
+        engine = self.llm.llm_engine
+        step = engine.step
+        done, reported = 0, time.monotonic()
+
+        def counted_step() -> Any:
+            nonlocal done, reported
+            done += 1
+            if time.monotonic() - reported >= PROGRESS_EVERY_SECONDS:
+                reported = time.monotonic()
+                self._report(phase, min(done, total), total)
+            return step()
+
+        engine.step = counted_step
+        try:
+            yield
+        finally:
+            del engine.step
+
+    def _prompt_token_ids(self, prompt: Prompt) -> list[int]:
+        if prompt.text is not None:
+            ids = self._tokenizer.encode(prompt.text)
+        elif getattr(self._tokenizer, "chat_template", None):
+            ids = self._tokenizer.apply_chat_template(
+                [{"role": m.role, "content": m.content} for m in prompt.messages],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+            )
+        else:
+            ids = self._tokenizer.encode(_as_dialogue(prompt.messages))
+        return [int(token) for token in ids]
+
+    def provenance(self) -> Provenance:
+        import torch
+        import transformers
+        import vllm
+
+        start = self._start
+        config = self.llm.llm_engine.vllm_config
+        model, cache = config.model_config, config.cache_config
+        layers = self._attention_layers()
+        resolved = "+".join(sorted({_resolved_dtype(dtype, model.dtype) for dtype, *_ in layers}))
+        quantized = is_quantized(resolved)
+        template = getattr(self._tokenizer, "chat_template", None)
+        return Provenance(
+            model=start.spec.model,
+            model_path=start.model_path,
+            model_id=model_identity(start.model_path, model.hf_config, Path(start.cache_dir)),
+            kv_cache_dtype=resolved,
+            kv_cache_quantized=quantized,
+            kv_scales=_kv_scales(layers) if quantized else "none",
+            model_dtype=_torch_name(model.dtype),
+            quantization=model.quantization,
+            chat_template_sha256=text_hash(str(template)) if template else None,
+            attention_backend="+".join(sorted({backend for *_, backend in layers})),
+            block_size=cache.block_size,
+            kv_capacity_tokens=_kv_capacity(cache),
+            prefix_caching=bool(cache.enable_prefix_caching),
+            max_model_len=model.max_model_len,
+            device=_device_name(self._platform),
+            device_ids=start.device_ids,
+            threads=torch.get_num_threads(),
+            platform=self._platform,
+            cpu_flags=kernel_flags() if self._platform == "cpu" else (),
+            versions=(
+                ("pytest_kvcache", metadata.version("pytest-kvcache")),
+                ("python", platform.python_version()),
+                ("torch", str(torch.__version__)),
+                ("transformers", str(transformers.__version__)),
+                ("vllm", str(vllm.__version__)),
+            ),
+            environment=ENVIRONMENT,
+            seconds_to_load=self.seconds_to_load,
+        )
+
+    def _attention_layers(self) -> list[tuple[str, float, float, str]]:
+        """Return (kv dtype, k scale, v scale, backend) of every attention layer as vLLM built it."""
+        layers: list[tuple[str, float, float, str]] = self.llm.apply_model(_read_attention_layers)[0]
+        if not layers:
+            raise EngineError("no attention layer with a kv cache was found in the model: nothing to judge")
+        return layers
+
+    def shut_down(self) -> None:
+        """Let vLLM end its own worker processes."""
+        core = self.llm.llm_engine.engine_core
+        shut_down = getattr(core, "shutdown", None)
+        if shut_down:
+            shut_down()
+
+
+def one_line(error: Exception) -> str:
+    """Return what a person needs of an exception: its type and its last telling line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = next((line for line in lines if "Error" in line or "error" in line), lines[0] if lines else "")
+    if isinstance(error, EngineError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _read_attention_layers(model: Any) -> list[tuple[str, float, float, str]]:
+    layers = []
+    for module in model.modules():
+        if hasattr(module, "kv_cache_dtype") and hasattr(module, "attn_backend"):
+            scales = (float(getattr(module, name, 1.0)) for name in ("_k_scale", "_v_scale"))
+            layers.append((str(module.kv_cache_dtype), *scales, str(module.attn_backend.get_name())))
+    return layers
+
+
+def _resolved_dtype(kv_cache_dtype: str, model_dtype: Any) -> str:
+    return _torch_name(model_dtype) if kv_cache_dtype == "auto" else canonical_dtype(kv_cache_dtype)
+
+
+def _torch_name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _kv_scales(layers: Sequence[tuple[str, float, float, str]]) -> str:
+    return "unit" if all(k == v == 1.0 for _, k, v, _ in layers) else "calibrated"
+
+
+def _kv_capacity(cache: Any) -> int:
+    tokens = getattr(cache, "kv_cache_size_tokens", None)
+    return int(tokens if tokens is not None else (cache.num_gpu_blocks or 0) * cache.block_size)
+
+
+def _device_name(kind: str) -> str:
+    if kind != "cpu":
+        from vllm.platforms import current_platform
+
+        return str(current_platform.get_device_name())
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    name = next((line for line in text.splitlines() if line.startswith("model name")), "")
+    return name.partition(":")[2].strip() or platform.machine()
+
+
+def _as_dialogue(messages: Sequence[Message]) -> str:
+    """Write a conversation for a base model, which has no chat template."""
+    return "\n".join([*(f"{m.role.capitalize()}: {m.content}" for m in messages), "Assistant:"])
+
+
+def _score(request: ScoreRequest, prompt_logprobs: Sequence[Any], top_k: int) -> Score:
+    positions = prompt_logprobs[len(request.prompt_token_ids) :]
+    given: list[float] = []
+    ids: list[int] = []
+    logprobs: list[float] = []
+    for token, candidates in zip(request.token_ids, positions, strict=True):
+        given.append(candidates[token].logprob)
+        # The given token comes too when it is not among the top k: it has a rank beyond k.
+        ranked = sorted(candidates.items(), key=lambda item: item[1].rank)[:top_k]
+        ids += [token_id for token_id, _ in ranked]
+        logprobs += [entry.logprob for _, entry in ranked]
+    return Score(
+        prompt_id=request.prompt_id,
+        token_ids=request.token_ids,
+        logprobs=struct.pack(f"<{len(given)}f", *given),
+        top_ids=struct.pack(f"<{len(ids)}i", *ids),
+        top_logprobs=struct.pack(f"<{len(logprobs)}f", *logprobs),
+        k=top_k,
+    )
+
+
+def _peak_rss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

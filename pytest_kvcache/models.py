@@ -1,0 +1,58 @@
+"""Models as users name them: a reference model, a local directory, or a Hugging Face id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_kvcache.errors import UsageError
+
+WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def check_model(model: str) -> None:
+    """Raise `UsageError` for a name that no engine could load: cheap, nothing is loaded or downloaded."""
+    if model.startswith("ref:"):
+        from pytest_kvcache import refmodels
+
+        refmodels.recipe_of(model.removeprefix("ref:"))
+    elif is_local(model):
+        _check_directory(Path(model).expanduser())
+    elif not _HUB_ID.fullmatch(model):
+        raise UsageError(f"model {model!r} is neither a directory nor a Hugging Face id (OWNER/NAME) nor ref:NAME")
+
+
+def is_local(model: str) -> bool:
+    """Whether the name means a path: it exists, or it is written like one."""
+    return Path(model).expanduser().exists() or model.startswith(("/", "./", "../", "~"))
+
+
+def locate_model(model: str, progress: Callable[[str], None]) -> str:
+    """Return what vLLM is to load: a directory, built first if it is a reference model, or the hub id.
+
+    Raises `UsageError` as `check_model`, and `EngineError` if a reference model cannot be built.
+    """
+    check_model(model)
+    if model.startswith("ref:"):
+        from pytest_kvcache import refmodels
+
+        return str(refmodels.ensure(model.removeprefix("ref:"), progress=progress))
+    return str(Path(model).expanduser().resolve()) if is_local(model) else model
+
+
+def _check_directory(directory: Path) -> None:
+    if not directory.is_dir():
+        what = "is a file" if directory.exists() else "does not exist"
+        raise UsageError(f"model directory {directory} {what}: check --kv-models")
+    try:
+        names = [entry.name for entry in directory.iterdir()]
+    except OSError as error:
+        raise UsageError(f"model directory {directory} cannot be read ({error.strerror}): check permissions") from None
+    if "config.json" not in names:
+        raise UsageError(f"model directory {directory} has no config.json: it is no model; check --kv-models")
+    if not any(Path(name).match(pattern) for name in names for pattern in WEIGHT_PATTERNS):
+        raise UsageError(
+            f"model directory {directory} has no weights ({', '.join(WEIGHT_PATTERNS)}): download them, or check the path"
+        )

@@ -1,0 +1,193 @@
+"""The run store: where the outputs and scores of a run live on disk, shared by all its workers.
+
+One directory per engine, named by its spec. Entries are written whole or not at all, and carry what
+they belong to, so that any worker can read what any other has produced. Locks belong to a process and
+are free when it dies.
+
+    ROOT/engines/SPEC/outputs-SET.jsonl      a header line, then one `Output` a line
+    ROOT/engines/SPEC/scores-SET-TEXT.jsonl  a header line, then one `Score` a line
+    ROOT/engines/SPEC/failure.txt            why the engine broke, one line
+    ROOT/engines/SPEC/report.json            an `EngineReport`, once the engine has ended
+    ROOT/engines/SPEC/engine.log             what the engine printed
+    ROOT/verdicts/ID.json                    one `Verdict` each
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from pytest_kvcache.errors import KvCacheError
+from pytest_kvcache.files import slug, write_atomically
+from pytest_kvcache.records import (
+    EngineReport,
+    EngineSpec,
+    Output,
+    OutputSet,
+    PromptSet,
+    Provenance,
+    Score,
+    ScoreSet,
+    Verdict,
+)
+
+FORMAT = 1
+_R = TypeVar("_R")
+
+
+class _OutputsHeader(msgspec.Struct, frozen=True):
+    spec: EngineSpec
+    prompt_set: PromptSet
+    provenance: Provenance
+    seconds: float
+    format: int = FORMAT
+
+
+class _ScoresHeader(msgspec.Struct, frozen=True):
+    spec: EngineSpec
+    prompt_set: PromptSet
+    text_of: str
+    seconds: float
+    format: int = FORMAT
+
+
+class RunStore:
+    """The outputs, scores, failures and verdicts of one run, below one directory of mode 0700.
+
+    Reading raises `KvCacheError` for an entry that is damaged; what is absent is None.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def outputs(self, spec: EngineSpec, prompt_set: PromptSet) -> OutputSet | None:
+        entry = _read_lines(self._outputs_path(spec, prompt_set), _OutputsHeader, Output)
+        if entry is None:
+            return None
+        header, outputs = entry
+        # The set under its present name: equal sets share one entry whatever they are called.
+        return OutputSet(header.spec, prompt_set, header.provenance, outputs, header.seconds)
+
+    def put_outputs(self, entry: OutputSet) -> None:
+        header = _OutputsHeader(entry.spec, entry.prompt_set, entry.provenance, entry.seconds)
+        _write_lines(self._outputs_path(entry.spec, entry.prompt_set), header, entry.outputs)
+
+    def scores(self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec) -> ScoreSet | None:
+        """Return the scores by ``spec`` of the texts that ``text_of`` wrote for the set."""
+        entry = _read_lines(self._scores_path(spec, prompt_set, text_of.key), _ScoresHeader, Score)
+        if entry is None:
+            return None
+        header, scores = entry
+        return ScoreSet(header.spec, prompt_set, header.text_of, scores, header.seconds)
+
+    def put_scores(self, entry: ScoreSet) -> None:
+        header = _ScoresHeader(entry.spec, entry.prompt_set, entry.text_of, entry.seconds)
+        _write_lines(self._scores_path(entry.spec, entry.prompt_set, entry.text_of), header, entry.scores)
+
+    def has_outputs(self, spec: EngineSpec, prompt_set: PromptSet) -> bool:
+        return self._outputs_path(spec, prompt_set).exists()
+
+    def has_scores(self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec) -> bool:
+        return self._scores_path(spec, prompt_set, text_of.key).exists()
+
+    def failure(self, spec: EngineSpec) -> str | None:
+        """Return why the engine broke, in one line; None while it has not."""
+        try:
+            return (self._engine(spec) / "failure.txt").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def put_failure(self, spec: EngineSpec, message: str) -> None:
+        write_atomically(self._engine(spec) / "failure.txt", message.encode())
+
+    def put_report(self, report: EngineReport) -> None:
+        write_atomically(self._engine(report.spec) / "report.json", msgspec.json.encode(report))
+
+    def reports(self) -> tuple[EngineReport, ...]:
+        """Return the reports of all engines that have ended, by label."""
+        files = sorted(self.root.glob("engines/*/report.json"))
+        return tuple(sorted((_read_json(f, EngineReport) for f in files), key=lambda r: r.label))
+
+    def put_verdict(self, verdict: Verdict) -> None:
+        write_atomically(self.root / "verdicts" / f"{slug(verdict.id)}.json", msgspec.json.encode(verdict))
+
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Return all verdicts by id."""
+        return tuple(_read_json(f, Verdict) for f in sorted(self.root.glob("verdicts/*.json")))
+
+    def log(self, spec: EngineSpec) -> Path:
+        """Return the file that the engine's own words go to."""
+        return self._made_engine(spec) / "engine.log"
+
+    @contextmanager
+    def claim(self, spec: EngineSpec) -> Iterator[bool]:
+        """Try to become the one worker that runs this engine; yields whether it is us."""
+        handle = os.open(self._made_engine(spec) / "job.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(handle)
+
+    def mark_running(self, spec: EngineSpec) -> None:
+        """Say, while holding the claim, that the engine has its device and waits for nobody."""
+        (self._made_engine(spec) / "running").touch(mode=0o600)
+
+    def is_running(self, spec: EngineSpec) -> bool:
+        """Whether another worker runs this engine on its device now."""
+        if not (self._engine(spec) / "running").exists():
+            return False
+        with self.claim(spec) as free:
+            return not free
+
+    def _engine(self, spec: EngineSpec) -> Path:
+        return self.root / "engines" / slug(f"{spec.model}-{spec.kv_cache_dtype}-{spec.key}")
+
+    def _made_engine(self, spec: EngineSpec) -> Path:
+        directory = self._engine(spec)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory
+
+    def _outputs_path(self, spec: EngineSpec, prompt_set: PromptSet) -> Path:
+        return self._engine(spec) / f"outputs-{prompt_set.key}.jsonl"
+
+    def _scores_path(self, spec: EngineSpec, prompt_set: PromptSet, text_of: str) -> Path:
+        return self._engine(spec) / f"scores-{prompt_set.key}-{text_of}.jsonl"
+
+
+def _write_lines(path: Path, header: msgspec.Struct, records: Sequence[Any]) -> None:
+    write_atomically(path, msgspec.json.Encoder().encode_lines([header, *records]))
+
+
+def _read_lines(path: Path, header_type: type[_R], record_type: type[Any]) -> tuple[_R, tuple[Any, ...]] | None:
+    try:
+        first, *rest = path.read_bytes().splitlines()
+        header = msgspec.json.decode(first, type=header_type)
+        decoder = msgspec.json.Decoder(record_type)
+        return header, tuple(decoder.decode(line) for line in rest)
+    except FileNotFoundError:
+        return None
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise _damaged(path, error) from None
+
+
+def _read_json(path: Path, kind: type[_R]) -> _R:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except msgspec.MsgspecError as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> KvCacheError:
+    return KvCacheError(f"{path} is damaged ({error}): remove its run directory and run again")

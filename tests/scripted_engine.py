@@ -1,0 +1,161 @@
+"""A stand-in engine that speaks the wire protocol: for the plugin's own behaviour, never as proof about vLLM.
+
+Run like the real child, with the number of its socket as last argument. What it does is asked for by
+engine arguments, so that a test says it where it says everything else:
+
+``script``      ``healthy`` (default), ``loop`` or ``empty``: what it writes
+``delta_nll``   how much less probable it finds every text, in nats per token
+``fail_at``     ``loading``, ``generating`` or ``scoring``: answers with a failure there
+``crash_at``    the same places: ends with SIGKILL
+``hang_at``     the same places: never answers
+``grandchild``  a file: starts a process that outlives it, and writes its pid there
+``resolves_to`` the kv dtype that it says it resolved
+``seconds``     how long each step takes
+
+Arguments whose name begins with ``candidate_`` hold for quantized dtypes alone. Every start appends a
+line to the file named by ``$SCRIPTED_ENGINE_STARTS``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pytest_kvcache.engines import wire
+from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
+
+WORDS = [f"word{i}" for i in range(2000)]
+
+
+class Script:
+    def __init__(self, start: wire.Start) -> None:
+        self.spec: EngineSpec = start.spec
+        arguments = start.spec.arguments()
+        if start.spec.kv_cache_dtype.startswith("fp8"):
+            arguments |= {k.removeprefix("candidate_"): v for k, v in arguments.items() if k.startswith("candidate_")}
+        self.arguments = arguments
+        self.device_ids = start.device_ids
+        if "grandchild" in arguments:
+            process = subprocess.Popen(["sleep", "600"], start_new_session=True)
+            Path(arguments["grandchild"]).write_text(str(process.pid), encoding="ascii")
+
+    def act(self, place: str) -> None:
+        """Misbehave here if that was asked for."""
+        time.sleep(self.arguments.get("seconds", 0))
+        if self.arguments.get("crash_at") == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.arguments.get("hang_at") == place:
+            time.sleep(3600)
+        if self.arguments.get("fail_at") == place:
+            raise RuntimeError(f"scripted failure while {place}")
+
+    def provenance(self) -> Provenance:
+        dtype = self.spec.kv_cache_dtype
+        resolved = self.arguments.get("resolves_to") or ("bfloat16" if dtype == "auto" else dtype)
+        return Provenance(
+            model=self.spec.model,
+            model_path=self.spec.model,
+            model_id=f"commit:{hashlib.sha256(self.spec.model.encode()).hexdigest()[:12]}",
+            kv_cache_dtype=resolved,
+            kv_cache_quantized=resolved.startswith("fp8"),
+            kv_scales="unit" if resolved.startswith("fp8") else "none",
+            model_dtype="bfloat16",
+            quantization=None,
+            chat_template_sha256=None,
+            attention_backend="SCRIPTED",
+            block_size=16,
+            kv_capacity_tokens=100_000,
+            prefix_caching=True,
+            max_model_len=8192,
+            device="script",
+            device_ids=self.device_ids,
+            threads=len(os.sched_getaffinity(0)),
+            platform="cpu",
+            cpu_flags=(),
+            versions=(("vllm", "scripted"),),
+            environment=(),
+            seconds_to_load=0.0,
+        )
+
+    def generate(self, prompt: Prompt, sampling: Sampling) -> Output:
+        seed = f"{self.spec.model}|{prompt.id}|{self.spec.kv_cache_dtype}"
+        dice = random.Random(seed)
+        ids = [dice.randrange(len(WORDS)) for _ in range(sampling.max_tokens)]
+        script = self.arguments.get("script", "healthy")
+        if script == "loop":
+            ids = (ids[:8] + [7, 8, 9, 10] * len(ids))[: sampling.max_tokens]
+        if script == "empty":
+            ids = []
+        reason = "stop" if script == "empty" else "length"
+        return Output(prompt.id, (1, 2, 3), tuple(ids), " ".join(WORDS[i] for i in ids), reason)
+
+    def score(self, request: ScoreRequest, k: int) -> Score:
+        dice = random.Random(request.prompt_id)
+        delta = float(self.arguments.get("delta_nll", 0.0))
+        n = len(request.token_ids)
+        logprobs = [-abs(dice.gauss(1.0, 0.3)) - delta - 0.01 * dice.random() for _ in range(n)]
+        agree = 1.0 - min(0.9, delta)
+        top = [t if dice.random() < agree else t + 1 for t in request.token_ids]
+        ids = [i for t in top for i in range(t, t + k)]
+        return Score(
+            request.prompt_id,
+            request.token_ids,
+            struct.pack(f"<{n}f", *logprobs),
+            struct.pack(f"<{n * k}i", *ids),
+            struct.pack(f"<{n * k}f", *[p - j for p in logprobs for j in range(k)]),
+            k,
+        )
+
+
+def main() -> None:
+    fd = int(sys.argv[-1])
+    os.set_inheritable(fd, False)
+    channel = socket.socket(fileno=fd)
+    script: Script | None = None
+    while True:
+        try:
+            request = wire.receive(channel, wire.Request)
+        except EOFError:
+            return
+        if isinstance(request, wire.Stop):
+            wire.send(channel, wire.Stopped(1 << 20))
+            return
+        try:
+            if isinstance(request, wire.Start):
+                record_start(request)
+                script = Script(request)
+            assert script is not None
+            wire.send(channel, answer(script, request))
+        except RuntimeError as error:
+            wire.send(channel, wire.Failure(str(error)))
+
+
+def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts) -> wire.Reply:
+    match request:
+        case wire.Start():
+            script.act("loading")
+            return wire.Ready(script.provenance())
+        case wire.Generate():
+            script.act("generating")
+            return wire.Outputs(tuple(script.generate(p, request.sampling) for p in request.prompts))
+        case wire.ScoreTexts():
+            script.act("scoring")
+            return wire.Scores(tuple(script.score(r, request.top_k) for r in request.requests))
+
+
+def record_start(start: wire.Start) -> None:
+    if path := os.environ.get("SCRIPTED_ENGINE_STARTS"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{start.spec.model} {start.spec.kv_cache_dtype} {start.device_ids}\n")
+
+
+if __name__ == "__main__":
+    main()
