@@ -194,24 +194,6 @@ def test_a_cache_that_cannot_be_written_is_one_line(
         refmodels.build("llama", write=scribe)
 
 
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"KVCACHE_CACHE_DIR": "/a", "XDG_CACHE_HOME": "/b"}, "/a/models"),
-        ({"XDG_CACHE_HOME": "/b"}, "/b/pytest-kvcache/models"),
-        ({"HOME": "/c"}, "/c/.cache/pytest-kvcache/models"),
-    ],
-)
-def test_the_cache_lies_where_the_environment_says(
-    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("KVCACHE_CACHE_DIR", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert str(cache.models_directory()) == expected
-
-
 def test_models_of_older_recipes_are_outdated_and_other_directories_are_not(
     scribe: Scribe, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

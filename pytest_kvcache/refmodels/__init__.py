@@ -140,7 +140,7 @@ def _manifest(name: str, recipe: Recipe) -> str:
 
 
 def _build_in_child(name: str, progress: Progress) -> None:
-    command = [sys.executable, "-m", "pytest_kvcache", "models", "build", name]
+    command = [sys.executable, "-P", "-m", "pytest_kvcache", "models", "build", name]
     quiet = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
     last = ""
     with subprocess.Popen(

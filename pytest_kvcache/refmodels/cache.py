@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_kvcache.cachedir import cache_directory
 from pytest_kvcache.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,12 +26,8 @@ MANIFEST = "reference-model.json"
 
 
 def models_directory() -> Path:
-    """Return ``models/`` in the user's cache: ``$KVCACHE_CACHE_DIR``, else ``pytest-kvcache`` in
-    ``$XDG_CACHE_HOME``, else in ``~/.cache``. It need not exist."""
-    if root := os.environ.get("KVCACHE_CACHE_DIR"):
-        return Path(root).absolute() / "models"
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches).absolute() / "pytest-kvcache" / "models"
+    """Return where built models lie: ``models/`` in the cache directory. It need not exist."""
+    return cache_directory() / "models"
 
 
 def publish(directory: Path, write: Callable[[Path], None]) -> None:

@@ -1,0 +1,370 @@
+"""Evidence about the reference models: what each of them does under each kv dtype, in one command.
+
+    python benchmarks/reference_models.py --out DIR
+
+Every model writes a prompt set under ``auto``, without and with a repetition penalty of 1.1, and
+under each candidate dtype; every engine scores the model's own text from ``auto``. From that come the
+two tables and the sample texts in ``DIR/reference-models.md`` and ``DIR/reference-models.json``:
+
+- per model and dtype: NLL and top-1 agreement on the model's own baseline text, and outputs that
+  loop, are empty, or differ;
+- the 2x2 experiment: attention (multi-head or grouped-query) by key bias (without or with), and how
+  much each factor adds to NLL and disagreement.
+
+Intervals are 95 % percentile bootstraps over prompts. A run that was interrupted goes on where it
+stopped: whatever an engine produced is kept in ``DIR/run``. Engines use the cores this process may
+use; prefix the command with ``taskset -c 0`` to leave the others alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pytest_kvcache.engines.devices import DevicePool
+from pytest_kvcache.engines.launch import child_engine_factory
+from pytest_kvcache.measures.runs import find_tails, sequence_of_ids
+from pytest_kvcache.plan import Request, Target, make_plan
+from pytest_kvcache.prompts import load_prompt_set
+from pytest_kvcache.records import EngineSpec, Output, OutputSet, PromptSet, ScoreSet
+from pytest_kvcache.refmodels import RECIPES
+from pytest_kvcache.session import Session
+from pytest_kvcache.store import RunStore
+from pytest_kvcache.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+BASELINE = "auto"
+CANDIDATES = ("fp8_e4m3", "fp8_e5m2")
+PENALTY = 1.1
+FACTORS = {
+    ("mha", "none"): "mha",
+    ("gqa", "none"): "gqa",
+    ("mha", "512"): "mha-kbias",
+    ("gqa", "512"): "gqa-kbias",
+}
+WRITERS = tuple(name for name in RECIPES if name != "tiny-qwen3")
+MAX_MODEL_LEN = 2048
+SECONDS_PER_STEP = 3600.0
+SAMPLES = 3
+SAMPLE_CHARS = 240
+RESAMPLES = 4000
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+@dataclass(frozen=True)
+class PromptFigures:
+    """What one engine made of each prompt's baseline text; one entry per prompt."""
+
+    tokens: Floats
+    nll: Floats
+    """Summed over the text's tokens, in nats."""
+    disagreements: Floats
+    """Tokens of the text that are not the engine's most probable ones."""
+
+    def columns(self) -> Floats:
+        """Return ``float[prompts, 3]``: tokens, nll, disagreements."""
+        return np.stack([self.tokens, self.nll, self.disagreements], axis=1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model under one dtype."""
+
+    model: str
+    kv_dtype: str
+    resolved_kv_dtype: str
+    prompts: int
+    scored_tokens: int
+    nll: Estimate
+    delta_nll: Estimate
+    top1_agreement: Estimate
+    loops: int
+    loops_penalised: int
+    prompts_penalised: int
+    empty: int
+    mean_tokens: float
+    same_as_baseline: int
+    """Outputs equal to the baseline's, token by token."""
+    samples: dict[str, str]
+
+
+def main() -> int:
+    arguments = _arguments()
+    plain = _first(load_prompt_set(arguments.prompts, max_tokens=arguments.max_tokens), arguments.limit)
+    sampling = replace(plain.sampling, repetition_penalty=PENALTY)
+    penalised = replace(plain, name=f"{plain.name}-penalised", sampling=sampling)
+    targets = {(m, d): _target(m, d) for m in arguments.models for d in (BASELINE, *CANDIDATES)}
+    evidence = Evidence(arguments.out / "run", list(targets.values()), plain, penalised)
+    began = time.monotonic()
+    try:
+        rows = [evidence.row(targets[key], targets[key[0], BASELINE]) for key in targets]
+        two_by_two = {
+            dtype: effects for dtype in CANDIDATES if (effects := evidence.two_by_two(targets, dtype))
+        }
+    finally:
+        evidence.session.release()
+    seconds = time.monotonic() - began
+    command = " ".join(["python", "benchmarks/reference_models.py", *sys.argv[1:]])
+    (arguments.out / "reference-models.json").write_text(
+        json.dumps(
+            {
+                "command": command,
+                "seconds": seconds,
+                "rows": [asdict(row) for row in rows],
+                "two_by_two": {
+                    d: {k: asdict(e) for k, e in effects.items()} for d, effects in two_by_two.items()
+                },
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+    text = "\n".join(markdown(rows, two_by_two))
+    (arguments.out / "reference-models.md").write_text(text + "\n")
+    print(text)
+    print(f"\n{seconds / 60:.1f} minutes for {len(targets)} engines: {arguments.out}", file=sys.stderr)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Record what the reference models do under each kv dtype.")
+    parser.add_argument("--models", nargs="+", default=WRITERS, choices=WRITERS, metavar="NAME")
+    parser.add_argument("--prompts", default="full", help="a prompt set (default: full)")
+    parser.add_argument(
+        "--limit", type=int, help="only the first so many prompts, evenly spread over the set"
+    )
+    parser.add_argument("--max-tokens", type=int, help="tokens per output (default: the set's own)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    return parser.parse_args()
+
+
+def _first(prompt_set: PromptSet, limit: int | None) -> PromptSet:
+    if limit is None:
+        return prompt_set
+    step = max(1, len(prompt_set.prompts) // limit)
+    return replace(prompt_set, name=f"{prompt_set.name}-{limit}", prompts=prompt_set.prompts[::step][:limit])
+
+
+def _target(model: str, dtype: str) -> Target:
+    length = (("max_model_len", json.dumps(MAX_MODEL_LEN)),)
+    return Target(
+        id=f"{model}-{dtype}",
+        spec=EngineSpec(f"ref:{model}", dtype, engine_args=length),
+        kv_dtype=dtype,
+        variant=None,
+        baseline=EngineSpec(f"ref:{model}", BASELINE, engine_args=length),
+        baseline_id=f"{model}-{BASELINE}",
+    )
+
+
+class Evidence:
+    """The outputs and scores of all engines, each produced when first asked for and then kept."""
+
+    def __init__(self, root: Path, targets: Sequence[Target], plain: PromptSet, penalised: PromptSet) -> None:
+        self.plain = plain
+        self.penalised = penalised
+        requests = [Request(target, (plain, penalised), with_scores=True) for target in targets]
+        self.session = Session(
+            make_plan(requests),
+            RunStore(root),
+            child_engine_factory(SECONDS_PER_STEP),
+            DevicePool(),
+            notify=_report_steps(),
+        )
+
+    def row(self, target: Target, baseline: Target) -> Row:
+        outputs = self.session.outputs(target, self.plain)
+        penalised = self.session.outputs(target, self.penalised)
+        trusted = self.session.outputs(baseline, self.plain)
+        own = self.figures(target).columns()
+        pairs = np.hstack([own, self.figures(baseline).columns()])
+        return Row(
+            model=target.spec.model,
+            kv_dtype=target.kv_dtype,
+            resolved_kv_dtype=outputs.provenance.kv_cache_dtype,
+            prompts=len(outputs),
+            scored_tokens=int(own[:, 0].sum()),
+            nll=bootstrap(own, _nll),
+            delta_nll=bootstrap(pairs, lambda sums: _nll(sums) - _nll(sums[..., 3:])),
+            top1_agreement=bootstrap(own, lambda sums: 1 - _disagreement(sums)),
+            loops=sum(map(ends_in_loop, outputs)),
+            loops_penalised=sum(map(ends_in_loop, penalised)),
+            prompts_penalised=len(penalised),
+            empty=sum(len(output.token_ids) <= 1 for output in outputs),
+            mean_tokens=sum(len(output.token_ids) for output in outputs) / len(outputs),
+            same_as_baseline=sum(a.token_ids == b.token_ids for a, b in zip(outputs, trusted, strict=True)),
+            samples={output.prompt_id: output.text for output in _spread(outputs, SAMPLES)},
+        )
+
+    def figures(self, target: Target) -> PromptFigures:
+        """Return what an engine made of its model's baseline texts, in the prompts' order."""
+        return _figures(self.session.scores(target, self.plain), self.plain)
+
+    def two_by_two(self, targets: dict[tuple[str, str], Target], dtype: str) -> dict[str, Estimate] | None:
+        """Return how much each factor adds under ``dtype``, or None if a model of the four is missing."""
+        if not all((model, dtype) in targets for model in FACTORS.values()):
+            return None
+        columns = [
+            self.figures(targets[model, of]).columns()
+            for model in FACTORS.values()
+            for of in (dtype, BASELINE)
+        ]
+        data = np.hstack(columns)
+        effects = {}
+        for name, ratio in (("NLL", _nll), ("disagreement", _disagreement)):
+            for contrast, weights in CONTRASTS.items():
+                effects[f"{name}, {contrast}"] = bootstrap(data, _contrast(ratio, weights))
+        return effects
+
+
+CONTRASTS = {
+    "key bias (with less without)": (-0.5, -0.5, 0.5, 0.5),
+    "attention (grouped-query less multi-head)": (-0.5, 0.5, -0.5, 0.5),
+    "interaction (what bias adds in gqa less in mha)": (1.0, -1.0, -1.0, 1.0),
+}
+"""Weights of the four models in the order of FACTORS."""
+
+
+def _contrast(ratio: Callable[[Floats], Floats], weights: Sequence[float]) -> Callable[[Floats], Floats]:
+    def effect(sums: Floats) -> Floats:
+        harms = [ratio(sums[..., 6 * i :]) - ratio(sums[..., 6 * i + 3 :]) for i in range(len(weights))]
+        return np.asarray(np.tensordot(weights, np.array(harms), axes=1))
+
+    return effect
+
+
+def _nll(sums: Floats) -> Floats:
+    return np.asarray(sums[..., 1] / sums[..., 0])
+
+
+def _disagreement(sums: Floats) -> Floats:
+    return np.asarray(sums[..., 2] / sums[..., 0])
+
+
+def bootstrap(columns: Floats, statistic: Callable[[Floats], Floats]) -> Estimate:
+    """Return a statistic of column sums with its interval over resampled prompts (rows)."""
+    generator = np.random.default_rng(0)
+    n = len(columns)
+    weights = generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+    low, high = np.percentile(statistic(weights @ columns), [2.5, 97.5])
+    return Estimate(float(statistic(columns.sum(axis=0))), float(low), float(high))
+
+
+def ends_in_loop(output: Output) -> bool:
+    """Whether an output ends in exact repetition: 24 tokens in 4 copies, or 48 tokens in 2.5."""
+    sequence = sequence_of_ids(output.token_ids)
+    return bool(
+        find_tails(sequence, min_length=24, min_copies=4)
+        or find_tails(sequence, min_length=48, min_copies=2.5)
+    )
+
+
+def _figures(scores: ScoreSet, prompt_set: PromptSet) -> PromptFigures:
+    by_prompt = {score.prompt_id: score for score in scores.scores}
+    tokens, nll, disagreements = [], [], []
+    for prompt in prompt_set.prompts:
+        score = by_prompt.get(prompt.id)
+        if score is None:  # an empty text has nothing to score
+            given, missed, n = 0.0, 0, 0
+        else:
+            n = len(score.token_ids)
+            given = -float(np.frombuffer(score.logprobs, "<f4").sum(dtype=np.float64))
+            top = np.frombuffer(score.top_ids, "<i4").reshape(n, score.k)[:, 0]
+            missed = int((top != np.array(score.token_ids)).sum())
+        tokens.append(n)
+        nll.append(given)
+        disagreements.append(missed)
+    return PromptFigures(*(np.array(values, dtype=np.float64) for values in (tokens, nll, disagreements)))
+
+
+def _spread(outputs: OutputSet, count: int) -> list[Output]:
+    step = max(1, len(outputs) // count)
+    return list(outputs.outputs[::step][:count])
+
+
+def markdown(rows: Sequence[Row], two_by_two: dict[str, dict[str, Estimate]]) -> Iterator[str]:
+    """Write the tables and the samples."""
+    first = rows[0]
+    yield f"{first.prompts} prompts; NLL in nats per token of the model's own `auto` text; 95 % intervals."
+    yield ""
+    yield (
+        "| model | kv dtype | scored tokens | NLL | delta NLL | top-1 agreement "
+        f"| loops | loops, penalty {PENALTY} | empty | mean tokens | equal to `auto` |"
+    )
+    yield "| --- " * 11 + "|"
+    for row in rows:
+        yield (
+            f"| {row.model} | {row.kv_dtype} | {row.scored_tokens} | {row.nll.value:.3f} "
+            f"| {row.delta_nll:+.3f} | {row.top1_agreement:.3f} | {row.loops} | {row.loops_penalised} "
+            f"| {row.empty} | {row.mean_tokens:.0f} | {row.same_as_baseline} |"
+        )
+    for dtype, effects in two_by_two.items():
+        yield from ("", *_two_by_two_markdown(dtype, effects, rows))
+    yield from ("", *_samples_markdown(rows))
+
+
+def _two_by_two_markdown(dtype: str, effects: dict[str, Estimate], rows: Sequence[Row]) -> Iterator[str]:
+    cells = {row.model: row for row in rows if row.kv_dtype == dtype}
+    yield f"Under `{dtype}`: delta NLL / top-1 agreement / loops with the penalty."
+    yield ""
+    yield "| | no key bias | key bias 512 |"
+    yield "| --- | --- | --- |"
+    for attention in ("mha", "gqa"):
+        pair = [cells[f"ref:{FACTORS[attention, bias]}"] for bias in ("none", "512")]
+        figures = [
+            f"{row.delta_nll.value:+.3f} / {row.top1_agreement.value:.3f} / {row.loops_penalised}"
+            for row in pair
+        ]
+        yield f"| {attention} | {figures[0]} | {figures[1]} |"
+    yield ""
+    yield "| effect on | size |"
+    yield "| --- | --- |"
+    for name, estimate in effects.items():
+        yield f"| {name} | {estimate:+.3f} |"
+
+
+def _samples_markdown(rows: Sequence[Row]) -> Iterator[str]:
+    yield "| model | kv dtype | prompt | begins |"
+    yield "| --- | --- | --- | --- |"
+    for row in rows:
+        for prompt, text in row.samples.items():
+            shown = printable(text, SAMPLE_CHARS).replace("|", "\\|").replace("`", "'")
+            yield f"| {row.model} | {row.kv_dtype} | {prompt} | `{shown}` |"
+
+
+def _report_steps() -> Callable[[str, str, int, int], None]:
+    said: set[tuple[str, str]] = set()
+
+    def report(label: str, phase: str, _done: int, _total: int) -> None:
+        if (label, phase) not in said:
+            said.add((label, phase))
+            print(f"{time.strftime('%H:%M:%S')} {label}: {phase}", file=sys.stderr, flush=True)
+
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())
