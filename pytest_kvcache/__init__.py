@@ -1,0 +1,120 @@
+"""pytest-kvcache: is a model still safe to serve with a quantized KV cache?
+
+The public face. Names load on first use, so that importing the package costs nothing: neither numpy
+nor an engine is imported before something needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_kvcache.assertions import (
+        assert_no_ngram_repetition,
+        assert_not_degenerate,
+        assert_penalties_effective,
+    )
+    from pytest_kvcache.errors import EngineError, KvCacheError, QualityError, UsageError
+    from pytest_kvcache.measures.degeneration import find_degeneration
+    from pytest_kvcache.measures.repetition import ngram_repetition
+    from pytest_kvcache.records import (
+        EngineSpec,
+        Message,
+        Metric,
+        Output,
+        OutputSet,
+        PlannedOutputs,
+        Prompt,
+        PromptSet,
+        Provenance,
+        Reason,
+        ReasonCode,
+        Sampling,
+        Score,
+        ScoreSet,
+        Signal,
+        Verdict,
+        VerdictKind,
+    )
+    from pytest_kvcache.session import EngineHandle
+
+    __version__: str
+
+_HOMES = {
+    "assertions": ("assert_no_ngram_repetition", "assert_not_degenerate", "assert_penalties_effective"),
+    "errors": ("EngineError", "KvCacheError", "QualityError", "UsageError"),
+    "measures.degeneration": ("find_degeneration",),
+    "measures.repetition": ("ngram_repetition",),
+    "records": (
+        "EngineSpec",
+        "Message",
+        "Metric",
+        "Output",
+        "OutputSet",
+        "PlannedOutputs",
+        "Prompt",
+        "PromptSet",
+        "Provenance",
+        "Reason",
+        "ReasonCode",
+        "Sampling",
+        "Score",
+        "ScoreSet",
+        "Signal",
+        "Verdict",
+        "VerdictKind",
+    ),
+    "session": ("EngineHandle",),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: object = version("pytest-kvcache")
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF, "__version__"})
+
+
+__all__ = [
+    "EngineError",
+    "EngineHandle",
+    "EngineSpec",
+    "KvCacheError",
+    "Message",
+    "Metric",
+    "Output",
+    "OutputSet",
+    "PlannedOutputs",
+    "Prompt",
+    "PromptSet",
+    "Provenance",
+    "QualityError",
+    "Reason",
+    "ReasonCode",
+    "Sampling",
+    "Score",
+    "ScoreSet",
+    "Signal",
+    "UsageError",
+    "Verdict",
+    "VerdictKind",
+    "__version__",
+    "assert_no_ngram_repetition",
+    "assert_not_degenerate",
+    "assert_penalties_effective",
+    "find_degeneration",
+    "ngram_repetition",
+]

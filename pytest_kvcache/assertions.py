@@ -1,0 +1,172 @@
+"""Assertions for a team's own tests. They raise :class:`~pytest_kvcache.errors.QualityError`.
+
+Each takes one output (an ``Output``, a text, or token ids) or many (an ``OutputSet``, the planned outputs
+of a test, or a list of outputs or texts). A message names every output that failed, shows the first
+three, and holds no control characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from pytest_kvcache.errors import QualityError, UsageError
+from pytest_kvcache.measures.degeneration import find_degeneration
+from pytest_kvcache.measures.paired import mean_interval
+from pytest_kvcache.measures.penalties import repetition_excess
+from pytest_kvcache.measures.repetition import ngram_repetition
+from pytest_kvcache.measures.views import Outputlike, Promptlike, view_output
+from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, ReasonCode, Signal
+from pytest_kvcache.text import printable
+
+Outputs = Outputlike | OutputSet | PlannedOutputs | Sequence[Output] | Sequence[str]
+
+SHOWN = 3
+NAMED = 20
+BEFORE, AFTER = 20, 60
+"""Characters of the output that are shown before and after the beginning of a finding."""
+
+
+def assert_not_degenerate(
+    output: Outputs, *, prompt: Promptlike | None = None, baseline: Outputs | None = None
+) -> None:
+    """Fail for outputs that loop, are stuck, or are empty.
+
+    ``baseline`` holds what the baseline wrote for the same prompts; what it does as well is no
+    finding. ``prompt`` is that of a single output; an ``OutputSet`` knows its own.
+    """
+    cases = _cases(output, prompt)
+    beside = {} if baseline is None else {case.name: case.output for case in _cases(baseline, None)}
+    if baseline is not None and beside.keys() != {case.name for case in cases}:
+        raise UsageError("assert_not_degenerate: output and baseline are not of the same prompts")
+    found = [(case, signal) for case in cases for signal in _failures(case, beside.get(case.name))[:1]]
+    if found:
+        codes = {ReasonCode.EMPTY if s.kind == "empty" else ReasonCode.DEGENERATE for _, s in found}
+        lines = [(case.name, _finding(case.output, signal)) for case, signal in found]
+        raise QualityError(_message("degenerate", lines, len(cases)), tuple(sorted(codes)))
+
+
+def assert_no_ngram_repetition(output: Outputs, n: int = 4, *, limit: float = 0.6) -> None:
+    """Fail for outputs of which more than ``limit`` (0 to 1) of all n-grams occurred before.
+
+    Of 12,400 healthy passages of prose and manuals, 512 tokens each, 1.2 % are beyond the default; of
+    code, JSON and HTML far more are.
+    """
+    cases = _cases(output, None)
+    shares = [(case, ngram_repetition(case.output, n)) for case in cases]
+    lines = [
+        (case.name, f"{share:.2f} of all {n}-grams occurred before (limit {limit:.2f}){_end_of(case.output)}")
+        for case, share in shares
+        if share > limit
+    ]
+    if lines:
+        raise QualityError(_message("repetitive", lines, len(cases)), (ReasonCode.REPETITION,))
+
+
+def assert_penalties_effective(
+    output: OutputSet | PlannedOutputs | Sequence[Output],
+    baseline: OutputSet | PlannedOutputs | Sequence[Output],
+    *,
+    margin: float = 0.10,
+) -> None:
+    """Fail if penalties leave more repetition in the outputs than in the baseline's.
+
+    Both are outputs for the same prompts under the same penalties; of planned outputs only the penalised
+    sets count. Fails if the mean excess of 4-gram repetition (0 to 1) lies beyond ``margin`` with its
+    95 % interval. Raises :class:`~pytest_kvcache.errors.UsageError` for outputs that were not penalised.
+    """
+    pairs = zip(_penalised(output), _penalised(baseline), strict=True)
+    excess = [value for ours, theirs in pairs for value in repetition_excess(ours, theirs)]
+    if len(excess) < 2:
+        raise UsageError(
+            "assert_penalties_effective: give at least two outputs, one cannot be told from chance"
+        )
+    interval = mean_interval(excess)
+    if interval.low > margin:
+        raise QualityError(
+            f"penalties do not keep it from repeating itself: 4-gram repetition exceeds the baseline's by "
+            f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}], beyond the margin {margin:.2f} "
+            f"({interval.n} outputs)",
+            (ReasonCode.PENALTIES,),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One output to judge, under a name that finds the baseline's."""
+
+    name: str
+    output: Outputlike
+    prompt: Promptlike | None = None
+
+
+def _cases(outputs: Outputs, prompt: Promptlike | None) -> list[_Case]:
+    if isinstance(outputs, PlannedOutputs):
+        return [
+            _Case(f"{each.prompt_set.name}/{case.name}", case.output, case.prompt)
+            for each in outputs.sets
+            for case in _cases(each, None)
+        ]
+    if isinstance(outputs, OutputSet):
+        prompts = {each.id: each for each in outputs.prompt_set.prompts}
+        return [_Case(each.prompt_id, each, prompts.get(each.prompt_id)) for each in outputs]
+    if isinstance(outputs, Output | str) or not any(isinstance(each, Output | str) for each in outputs):
+        return [_Case("the output", cast("Outputlike", outputs), prompt)]
+    return [
+        _Case(each.prompt_id if isinstance(each, Output) else f"output {index}", cast("Output | str", each))
+        for index, each in enumerate(outputs)
+    ]
+
+
+def _penalised(outputs: OutputSet | PlannedOutputs | Sequence[Output]) -> Iterator[Sequence[Output]]:
+    """Yield the outputs of each penalised set. A bare list of outputs is taken on trust."""
+    if not isinstance(outputs, OutputSet | PlannedOutputs):
+        yield outputs
+        return
+    sets = outputs.sets if isinstance(outputs, PlannedOutputs) else (outputs,)
+    penalised = [each for each in sets if each.prompt_set.sampling.penalised]
+    if not penalised:
+        names = ", ".join(each.prompt_set.name for each in sets)
+        raise UsageError(
+            f"assert_penalties_effective: no penalty was set for {names}; use a penalised prompt set"
+        )
+    yield from (each.outputs for each in penalised)
+
+
+def _failures(case: _Case, beside: Outputlike | None) -> list[Signal]:
+    signals = find_degeneration(case.output, prompt=case.prompt, baseline=beside)
+    return [signal for signal in signals if signal.severity == "fail"]
+
+
+# Messages
+
+
+def _message(what: str, lines: Sequence[tuple[str, str]], total: int) -> str:
+    if total == 1:
+        name, line = lines[0]
+        return f"{printable(name)} is {what}: {line}"
+    names = [printable(name) for name, _ in lines]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    head = f"{len(lines)} of {total} outputs are {what}: {', '.join(names[:NAMED])}{more}"
+    shown = [f"  {name}: {line}" for name, (_, line) in zip(names, lines[:SHOWN], strict=False)]
+    return "\n".join([head, *shown])
+
+
+def _finding(output: Outputlike, signal: Signal) -> str:
+    """Return what was found and where, with the text around the place where it begins."""
+    found = f"{signal.kind}, {signal.evidence}"
+    if signal.kind == "empty":
+        return found
+    unit = "characters" if signal.unit == "char" else "tokens"
+    place = f"{found} ({unit} {signal.start} to {signal.end})"
+    text = view_output(output).text
+    if text is None or signal.unit != "char":
+        return place
+    start = max(0, signal.start - BEFORE)
+    return f'{place} in "{"…" * (start > 0)}{printable(text[start:], BEFORE + AFTER)}"'
+
+
+def _end_of(output: Outputlike) -> str:
+    text = view_output(output).text
+    return f', it ends in "{printable(text[-AFTER:])}"' if text else ""

@@ -1,0 +1,44 @@
+"""Penalties: whether they still keep the candidate from repeating itself, as they keep the baseline.
+
+Penalties only forbid near copies. A model that has collapsed answers them with variants of its loop, so
+its repetition stays where a healthy model's falls to about nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pytest_kvcache.measures.repetition import ngram_repetition
+from pytest_kvcache.records import Output
+
+N = 4
+
+
+def repetition_excess(candidate: Iterable[Output], baseline: Iterable[Output]) -> list[float]:
+    """Return, per prompt, the 4-gram repetition (0 to 1) of the candidate's output over the baseline's.
+
+    Both were sampled under the same penalties and are paired by prompt id. Raises ValueError if they
+    are not of the same prompts.
+    """
+    pairs = pair_outputs(candidate, baseline)
+    return [ngram_repetition(ours, N) - ngram_repetition(theirs, N) for ours, theirs in pairs]
+
+
+def pair_outputs(candidate: Iterable[Output], baseline: Iterable[Output]) -> Iterator[tuple[Output, Output]]:
+    """Pair outputs by prompt id, in the candidate's order.
+
+    Raises ValueError for a prompt that occurs twice on a side, or on one side only.
+    """
+    ours, theirs = _by_prompt(candidate), _by_prompt(baseline)
+    if ours.keys() != theirs.keys():
+        alone = sorted(ours.keys() ^ theirs.keys())
+        raise ValueError(f"candidate and baseline answered different prompts: {', '.join(alone[:5])}")
+    return ((output, theirs[prompt_id]) for prompt_id, output in ours.items())
+
+
+def _by_prompt(outputs: Iterable[Output]) -> dict[str, Output]:
+    found: dict[str, Output] = {}
+    for output in outputs:
+        if found.setdefault(output.prompt_id, output) is not output:
+            raise ValueError(f"two outputs for the prompt {output.prompt_id!r}")
+    return found

@@ -1,0 +1,34 @@
+"""Repetition of n-grams: how much of an output it has said before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pytest_kvcache.measures.views import Outputlike, view_output
+
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
+"""Kana, Han and Hangul: every character counts as a word."""
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
+
+
+def ngram_repetition(output: Outputlike, n: int) -> float:
+    """Return the share of n-grams that occurred before, between 0 and 1: 1 - distinct / total.
+
+    Over token ids where there are any, else over the words of the text (characters in scripts without
+    blanks, and punctuation marks). An output shorter than n has no n-gram and repeats nothing: 0.
+
+    This is seq-rep-n of Welleck et al., "Neural Text Generation with Unlikelihood Training" (2020).
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, not {n}")
+    units = _units(output)
+    total = len(units) - n + 1
+    if total < 1:
+        return 0.0
+    return 1 - len(set(zip(*(units[i:] for i in range(n)), strict=False))) / total
+
+
+def _units(output: Outputlike) -> Sequence[object]:
+    view = view_output(output)
+    return view.ids if view.ids is not None else _WORD.findall(view.text or "")

@@ -1,0 +1,247 @@
+"""The policy: a team's limits, variants and known-bad declarations, read from one TOML file.
+
+Limits are margins of safety: a harm up to the margin still counts as safe. ``[limits]`` holds for
+every model and ``[limits."MODEL"]`` overrides it, name by name, for one. See ``docs/policy.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from pytest_kvcache.dtypes import ALIASES, KNOWN_DTYPES, canonical_dtype
+from pytest_kvcache.errors import UsageError
+from pytest_kvcache.records import QUALITY_CODES, Json, ReasonCode
+
+Margin = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+Text = Annotated[str, Meta(min_length=1)]
+QualityCode = Annotated[ReasonCode, Meta(extra_json_schema={"enum": sorted(QUALITY_CODES)})]
+
+_T = TypeVar("_T")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NOT_A_VARIANTS = ("kv_cache_dtype", "model", "revision")
+"""Engine arguments that a variant does not set: it has a field for the first, a run for the others."""
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Margins and minimum evidence for one model. A margin has the name of the metric it limits."""
+
+    delta_nll: Margin = 0.10
+    """Nats per token by which the candidate may find the baseline's own text less probable.
+
+    0.10 nat is 10 % more perplexity. Healthy fp8 costs a 135M model 0.05, and larger models less; a
+    cache that ruins the text costs 0.3 and more."""
+    same_top_loss: Margin = 0.15
+    """Share of positions at which candidate and baseline may differ in their most probable token.
+
+    Near ties flip under any rounding: 0.02 when a baseline is only batched otherwise, 0.08 for
+    healthy fp8 on a 135M model, 0.2 and more where the text is ruined. It sees collapses that the
+    mean log-probability hides."""
+    degenerate_excess: Margin = 0.10
+    """Share of unpenalised outputs by which the candidate may degenerate more often than the baseline.
+
+    One user in ten meeting a loop is a failure that nobody would ship; below it, small models loop
+    and recover by chance, and the interval of a few dozen prompts cannot tell."""
+    degenerate_excess_penalised: Margin = 0.10
+    """The same for outputs sampled under penalties, where a healthy model hardly ever loops."""
+    empty_excess: Margin = 0.05
+    """Share of prompts by which the candidate may leave more of them unanswered than the baseline.
+
+    An empty answer is never a matter of taste, so this is stricter than for loops; not zero, because
+    a completion may end at once where two continuations are about equally probable."""
+    runaway_excess: Margin = 0.10
+    """Share of outputs by which the candidate may run away in length (twice the baseline's, cut off)
+    more often than the baseline beside the candidate. Lengths vary much: as lenient as for loops."""
+    penalised_repetition_excess: Margin = 0.10
+    """4-gram repetition (0 to 1) that may remain under penalties beyond what the baseline's keeps.
+
+    A healthy model under a penalty repeats nearly nothing; a tenth of all 4-grams repeated is what
+    a reader starts to notice."""
+    baseline_degenerate: Share = 0.50
+    """Share of unpenalised outputs that may be degenerate in the baseline itself.
+
+    Small models loop by themselves under greedy sampling (a healthy 135M model in a fifth of its
+    outputs), and pairing allows for that; where half of all outputs loop there is nothing left to
+    compare with."""
+    baseline_degenerate_penalised: Share = 0.10
+    """The same under penalties, where the same healthy model loops in none of 60 outputs."""
+    min_prompts: Count = 16
+    """Prompts that a ``pass`` rests on, at least. Below 16 an interval of a mean is a guess."""
+    min_tokens_per_prompt: Count = 64
+    """Mean length of the baseline's outputs in tokens, at least: collapses begin after several
+    words to several hundred tokens, so a few tokens prove nothing."""
+    min_kinds: Count = 4
+    """Kinds of prompts, at least: code or lists alone say little about chat."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite")
+
+
+class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A named candidate that is more than a dtype."""
+
+    kv_cache_dtype: Text
+    engine_args: dict[str, Any] = {}
+    """Further ``vllm.LLM`` arguments: anything that JSON can say."""
+
+    def __post_init__(self) -> None:
+        for name in _NOT_A_VARIANTS:
+            if name in self.engine_args:
+                raise ValueError(f"engine_args may not hold {name}")
+        try:
+            json.dumps(self.engine_args)
+        except TypeError as error:
+            raise ValueError(f"engine_args must be JSON values: {error}") from None
+
+
+class KnownBad(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A failure that the team knows about: this model, under this dtype or variant, for these reasons."""
+
+    model: Text
+    dtype: Text
+    """A kv dtype or the name of a variant."""
+    codes: Annotated[tuple[QualityCode, ...], Meta(min_length=1)]
+    """Reason codes that the failure must include. Quality codes only."""
+    why: Text
+    expires: date | None = None
+    """The last day on which the declaration holds."""
+    link: Text | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("model", "dtype"):
+            if "*" in getattr(self, name):
+                raise ValueError(f"{name} must be one name: wildcards are not understood")
+        for code in self.codes:
+            if code not in QUALITY_CODES:
+                raise ValueError(f"{code} is no quality code (those are: {', '.join(sorted(QUALITY_CODES))})")
+        if self.expires is None and self.link is None:
+            raise ValueError("give `expires` (a date) or `link`, so that somebody comes back to it")
+
+    def expired(self, today: date) -> bool:
+        return self.expires is not None and today > self.expires
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """Everything a team declared. Without a file: the default limits and nothing else."""
+
+    limits: Limits = Limits()
+    limits_by_model: dict[str, Limits] = {}
+    variants: dict[str, Variant] = {}
+    known_bad: tuple[KnownBad, ...] = ()
+
+    def limits_for(self, model: str) -> Limits:
+        """Return the limits that hold for ``model``, named as in ``--kv-models``."""
+        return self.limits_by_model.get(model, self.limits)
+
+    def known_bad_for(self, model: str, label: str) -> KnownBad | None:
+        """Return the declaration for a model under a variant (by its name) or kv dtype (any spelling)."""
+        wanted = (model, canonical_dtype(label))
+        return next((entry for entry in self.known_bad if _subject(entry) == wanted), None)
+
+
+class _File(Struct, forbid_unknown_fields=True):
+    """The policy file as TOML gives it; ``limits`` mixes limits with tables of limits by model."""
+
+    limits: dict[str, Any] = {}
+    variants: dict[str, Variant] = {}
+    known_bad: tuple[KnownBad, ...] = ()
+
+
+def load_policy(path: Path) -> Policy:
+    """Read and check a policy file. Raises :class:`UsageError`, one line with file and place."""
+    try:
+        return _policy(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"cannot read the policy {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"cannot read the policy {path}: it is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"the policy {path} is not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the policy {path} is wrong: {error}") from None
+
+
+def policy_schema() -> dict[str, Json]:
+    """Return the JSON Schema of a policy file, as shipped in ``schemas/policy.schema.json``."""
+    _, definitions = msgspec.json.schema_components([_File], ref_template="#/$defs/{name}")
+    _, limits = msgspec.json.schema_components([Limits], ref_template="#/$defs/{name}")
+    by_name = limits["Limits"]
+    by_model = {"description": "Limits for one model, by its name.", "$ref": "#/$defs/Limits"}
+    file = definitions.pop("_File")
+    file["properties"]["limits"] = {
+        **by_name,
+        "title": "Limits for all models",
+        "additionalProperties": by_model,
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **file,
+        "title": "Policy of pytest-kvcache",
+        "description": "Limits, variants and known-bad declarations.",
+        "$defs": {**definitions, **limits},
+    }
+
+
+def _policy(table: Mapping[str, Any]) -> Policy:
+    file = _convert(table, _File, "$")
+    common = {name: value for name, value in file.limits.items() if not isinstance(value, dict)}
+    by_model = {name: value for name, value in file.limits.items() if isinstance(value, dict)}
+    _check_variants(file.variants)
+    _check_distinct(file.known_bad)
+    return Policy(
+        limits=_convert(common, Limits, "$.limits"),
+        limits_by_model={
+            model: _convert({**common, **own}, Limits, f'$.limits."{model}"')
+            for model, own in by_model.items()
+        },
+        variants=file.variants,
+        known_bad=file.known_bad,
+    )
+
+
+def _convert(table: object, kind: type[_T], place: str) -> _T:
+    try:
+        return msgspec.convert(table, kind, builtin_types=(date,), str_keys=True)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        raise msgspec.ValidationError(f"{message} (at {place}{path.rstrip('`')})") from None
+
+
+def _check_variants(variants: Mapping[str, Variant]) -> None:
+    for name in variants:
+        if name in KNOWN_DTYPES or name in ALIASES:
+            raise msgspec.ValidationError(
+                f"a variant may not have the name of a kv dtype (at $.variants.{name})"
+            )
+        if not _NAME.fullmatch(name):
+            raise msgspec.ValidationError(
+                f"a variant's name is letters, digits, `.`, `_` and `-` (at $.variants.{json.dumps(name)})"
+            )
+
+
+def _check_distinct(entries: tuple[KnownBad, ...]) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for index, entry in enumerate(entries):
+        first = seen.setdefault(_subject(entry), index)
+        if first != index:
+            raise msgspec.ValidationError(
+                f"{entry.model} under {entry.dtype} is declared already by $.known_bad[{first}] "
+                f"(at $.known_bad[{index}])"
+            )
+
+
+def _subject(entry: KnownBad) -> tuple[str, str]:
+    return entry.model, canonical_dtype(entry.dtype)

@@ -1,0 +1,188 @@
+"""Verdicts: one decision for one model and candidate, with its reasons. Pure.
+
+A verdict is a decision of non-inferiority, not a test of difference: a quantized cache does change what
+a model says. It is red for any failed endpoint (:mod:`~pytest_kvcache.endpoints`), and for a comparison that
+means nothing; inconclusive while a primary endpoint is undecided or the evidence is too little; else a
+pass. What the team declared known-bad is applied last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from pytest_kvcache.endpoints import (
+    Endpoint,
+    Evidence,
+    baseline_endpoints,
+    compare_all,
+    not_finite,
+    primary_endpoints,
+    secondary_endpoints,
+    too_little,
+)
+from pytest_kvcache.policy import KnownBad, Limits
+from pytest_kvcache.records import (
+    QUALITY_CODES,
+    Coverage,
+    Metric,
+    PromptSet,
+    Reason,
+    ReasonCode,
+    Verdict,
+    VerdictKind,
+)
+
+__all__ = ["Evidence", "Identity", "decide", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a verdict is about, as in the fields of :class:`~pytest_kvcache.records.Verdict`."""
+
+    id: str
+    model: str
+    revision: str | None
+    kv_dtype: str
+    variant: str | None
+    baseline_id: str
+
+
+def decide(
+    identity: Identity,
+    evidence: Sequence[Evidence],
+    *,
+    limits: Limits,
+    known_bad: KnownBad | None,
+    today: date,
+) -> Verdict:
+    """Decide from fresh outputs. Raises ValueError if the two sides do not answer the same prompts."""
+    endpoints: list[Endpoint] = []
+    reasons = list(_obstacles(identity, evidence))
+    if not reasons:
+        endpoints += baseline_endpoints(evidence, limits)
+        reasons += _reasons_of(endpoints)
+    if not reasons:
+        comparisons = compare_all(evidence)
+        measured = [*primary_endpoints(comparisons, limits), *secondary_endpoints(evidence, limits)]
+        endpoints += measured
+        reasons += [*not_finite(comparisons), *_reasons_of(measured), *too_little(comparisons, limits)]
+    kind, reasons = _declared(*_outcome(reasons), known_bad, today)
+    return _verdict(
+        identity,
+        kind,
+        reasons,
+        [each.prompt_set for each in evidence],
+        resolved=evidence[0].candidate.provenance.kv_cache_dtype if evidence else None,
+        metrics={endpoint.name: endpoint.metric for endpoint in endpoints},
+        ran=sum(len(each.candidate.outputs) for each in evidence),
+    )
+
+
+def failed(identity: Identity, code: ReasonCode, message: str, prompt_sets: Sequence[PromptSet]) -> Verdict:
+    """Return the red verdict of a run that gave nothing to judge; no declaration excuses it."""
+    return _verdict(identity, VerdictKind.FAIL, [Reason(code, None, message)], prompt_sets)
+
+
+def _verdict(
+    identity: Identity,
+    kind: VerdictKind,
+    reasons: Sequence[Reason],
+    prompt_sets: Sequence[PromptSet],
+    *,
+    resolved: str | None = None,
+    metrics: dict[str, Metric] | None = None,
+    ran: int = 0,
+) -> Verdict:
+    planned = sum(len(prompt_set.prompts) for prompt_set in prompt_sets)
+    return Verdict(
+        id=identity.id,
+        model=identity.model,
+        revision=identity.revision,
+        kv_dtype=identity.kv_dtype,
+        resolved_kv_dtype=resolved,
+        variant=identity.variant,
+        baseline_id=identity.baseline_id,
+        verdict=kind,
+        source="fresh",
+        prompt_sets=tuple(prompt_set.name for prompt_set in prompt_sets),
+        metrics=metrics or {},
+        reasons=tuple(reasons),
+        coverage=Coverage(planned, ran, planned - ran),
+    )
+
+
+# From reasons to an outcome
+
+
+def _reasons_of(endpoints: Sequence[Endpoint]) -> list[Reason]:
+    return [endpoint.reason for endpoint in endpoints if endpoint.reason]
+
+
+def _outcome(reasons: Sequence[Reason]) -> tuple[VerdictKind, list[Reason]]:
+    """Return the outcome with the reasons for it: what is red silences what is open."""
+    open_codes = {ReasonCode.UNDECIDED, ReasonCode.TOO_LITTLE_EVIDENCE}
+    red = [reason for reason in reasons if reason.code not in open_codes]
+    if red:
+        return VerdictKind.FAIL, red
+    return (VerdictKind.INCONCLUSIVE if reasons else VerdictKind.PASS), list(reasons)
+
+
+def _declared(
+    kind: VerdictKind, reasons: list[Reason], known_bad: KnownBad | None, today: date
+) -> tuple[VerdictKind, list[Reason]]:
+    """Hold an outcome against what the team declared about it."""
+    if known_bad is None or kind is VerdictKind.INCONCLUSIVE:
+        return kind, reasons
+    codes = {reason.code for reason in reasons}
+    if not codes <= QUALITY_CODES:
+        return kind, reasons
+    declared = ", ".join(known_bad.codes)
+    if known_bad.expired(today):
+        note = f"the known-bad declaration ({declared}) expired on {known_bad.expires}: mend it or renew it"
+        return VerdictKind.FAIL, [Reason(ReasonCode.KNOWN_BAD_EXPIRED, None, note), *reasons]
+    if kind is VerdictKind.PASS:
+        note = f"declared known-bad ({declared}) but it passes: remove the declaration"
+        return VerdictKind.FAIL, [Reason(ReasonCode.KNOWN_BAD_NOT_REPRODUCED, None, note)]
+    missing = ", ".join(code for code in known_bad.codes if code not in codes)
+    if missing:
+        note = f"it fails, but not as declared known-bad: {missing} was not seen"
+        return VerdictKind.FAIL, [Reason(ReasonCode.KNOWN_BAD_NOT_REPRODUCED, None, note), *reasons]
+    note = f"known-bad as declared ({declared}): {known_bad.why}"
+    return VerdictKind.KNOWN_BAD, [Reason(ReasonCode.KNOWN_BAD_REPRODUCED, None, note), *reasons]
+
+
+# What makes a comparison void
+
+
+def _obstacles(identity: Identity, evidence: Sequence[Evidence]) -> Iterator[Reason]:
+    """Yield the first reason, if any, why these engines cannot be compared."""
+    if not evidence:
+        return
+    baseline, candidate = evidence[0].baseline, evidence[0].candidate
+    ours, theirs = candidate.provenance, baseline.provenance
+    if theirs.kv_cache_quantized:
+        yield Reason(
+            ReasonCode.BASELINE_QUANTIZED,
+            None,
+            f"the baseline {identity.baseline_id} itself resolved to a quantized cache "
+            f"({theirs.kv_cache_dtype}): use --kv-baseline=bfloat16",
+        )
+    elif ours.model_id != theirs.model_id:
+        yield Reason(
+            ReasonCode.MODEL_CHANGED,
+            None,
+            f"baseline and candidate ran different models ({theirs.model_id} and {ours.model_id}): "
+            "pin one revision and leave the files alone during a run",
+        )
+    elif (
+        ours.kv_cache_dtype == theirs.kv_cache_dtype
+        and candidate.spec.engine_args == baseline.spec.engine_args
+    ):
+        yield Reason(
+            ReasonCode.SAME_AS_BASELINE,
+            None,
+            f"{identity.id} resolved to the baseline's own cache ({ours.kv_cache_dtype}): it tests nothing, "
+            "name another kv dtype",
+        )
