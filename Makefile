@@ -26,8 +26,8 @@ help:  ## list the commands
 .PHONY: gate gate-full
 gate: models  ## judge fp8 on a healthy and a fragile reference model (smoke tier)
 	$(BIN)/pytest $(GATE) -m kv_smoke
-gate-full: models  ## the same with every prompt set at full length
-	$(BIN)/pytest $(GATE)
+gate-full: models  ## the same with more and longer answers (full tier)
+	$(BIN)/pytest $(GATE) -m kv_full
 
 .PHONY: test test-fast test-vllm test-matrix test-oldest
 test: test-fast test-vllm  ## run all of the project's own tests

@@ -9,11 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from pytest_kvcache.errors import KvCacheError
-from pytest_kvcache.records import Metric, Reason, ReasonCode, Verdict, VerdictKind
-from pytest_kvcache.report import append_github_summary, github_summary, junit_properties, write_reports
-from tests.report_samples import (
+from report_samples import (
     ALL_KINDS,
     EMPTY,
     FAILED,
@@ -24,6 +20,10 @@ from tests.report_samples import (
     results,
     verdict,
 )
+
+from pytest_kvcache.errors import KvCacheError
+from pytest_kvcache.records import Metric, Reason, ReasonCode, Verdict, VerdictKind
+from pytest_kvcache.report import append_github_summary, github_summary, junit_properties, write_reports
 
 
 def test_the_summary_is_one_table_and_the_reasons() -> None:

@@ -9,12 +9,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from report_samples import EMPTY, EXCERPT, FAILED, FULL, LOOP, hostile_results, results, verdict
 
 from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.records import Metric, Signal
 from pytest_kvcache.report import Results, html_page, write_html
 from pytest_kvcache.report.html import Bar, Piece, bar, block, pieces
-from tests.report_samples import EMPTY, EXCERPT, FAILED, FULL, LOOP, hostile_results, results, verdict
 
 SAMPLES = pytest.mark.parametrize(
     "sample", [FULL, EMPTY, hostile_results()], ids=["full", "empty", "hostile"]

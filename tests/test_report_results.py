@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from report_samples import BROKEN, EMPTY, FAILED, FULL, RAN, RUN, hostile_results, results, verdict
 
 from pytest_kvcache.errors import KvCacheError, UsageError
 from pytest_kvcache.records import EngineSpec, Metric, ReasonCode, VerdictKind
@@ -24,7 +25,6 @@ from pytest_kvcache.report import (
     shipped_schema,
     write_results,
 )
-from tests.report_samples import BROKEN, EMPTY, FAILED, FULL, RAN, RUN, hostile_results, results, verdict
 
 
 @pytest.mark.parametrize("sample", [FULL, EMPTY], ids=["full", "empty"])

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from pytest_kvcache.records import Metric, Verdict
-from pytest_kvcache.report import MARKUP, Results, Selection, Style, plain, verdict_lines
-from pytest_kvcache.report.table import headline, next_step, number
-from tests.report_samples import (
+from report_samples import (
     ALL_KINDS,
     EMPTY,
     EXCERPT,
@@ -23,6 +19,10 @@ from tests.report_samples import (
     results,
     verdict,
 )
+
+from pytest_kvcache.records import Metric, Verdict
+from pytest_kvcache.report import MARKUP, Results, Selection, Style, plain, verdict_lines
+from pytest_kvcache.report.table import headline, next_step, number
 
 
 def test_the_whole_summary_reads_like_this() -> None:
