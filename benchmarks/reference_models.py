@@ -352,7 +352,7 @@ def _samples_markdown(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         for prompt, text in row.samples.items():
             shown = printable(text, SAMPLE_CHARS).replace("|", "\\|").replace("`", "'")
-            yield f"| {row.model} | {row.kv_dtype} | {prompt} | `{shown}` |"
+            yield f"| {row.model} | {row.kv_dtype} | {prompt} | {f'`{shown}`' if shown else '(empty)'} |"
 
 
 def _report_steps() -> Callable[[str, str, int, int], None]:
