@@ -42,7 +42,7 @@ def canonical_dtype(name: str) -> str:
 
 
 def is_quantized(resolved: str) -> bool:
-    """Whether a *resolved* dtype (never ``auto``) stores the cache in fewer bits than the model computes in."""
+    """Whether a *resolved* dtype (never ``auto``) stores the cache in 8 bits or fewer."""
     return not set(resolved.split("+")) <= UNQUANTIZED
 
 
@@ -90,8 +90,12 @@ def installed_dtypes() -> tuple[str, ...]:
         return KNOWN_DTYPES
     for node in tree.body:
         match node:
-            case ast.Assign(targets=[ast.Name(id="CacheDType")], value=ast.Subscript(slice=ast.Tuple(elts=values))):
-                return tuple(v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str))
+            case ast.Assign(
+                targets=[ast.Name(id="CacheDType")], value=ast.Subscript(slice=ast.Tuple(elts=values))
+            ):
+                return tuple(
+                    v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)
+                )
     return KNOWN_DTYPES
 
 

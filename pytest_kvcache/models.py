@@ -21,7 +21,9 @@ def check_model(model: str) -> None:
     elif is_local(model):
         _check_directory(Path(model).expanduser())
     elif not _HUB_ID.fullmatch(model):
-        raise UsageError(f"model {model!r} is neither a directory nor a Hugging Face id (OWNER/NAME) nor ref:NAME")
+        raise UsageError(
+            f"model {model!r} is neither a directory nor a Hugging Face id (OWNER/NAME) nor ref:NAME"
+        )
 
 
 def is_local(model: str) -> bool:
@@ -49,10 +51,13 @@ def _check_directory(directory: Path) -> None:
     try:
         names = [entry.name for entry in directory.iterdir()]
     except OSError as error:
-        raise UsageError(f"model directory {directory} cannot be read ({error.strerror}): check permissions") from None
+        raise UsageError(
+            f"model directory {directory} cannot be read ({error.strerror}): check permissions"
+        ) from None
     if "config.json" not in names:
         raise UsageError(f"model directory {directory} has no config.json: it is no model; check --kv-models")
     if not any(Path(name).match(pattern) for name in names for pattern in WEIGHT_PATTERNS):
         raise UsageError(
-            f"model directory {directory} has no weights ({', '.join(WEIGHT_PATTERNS)}): download them, or check the path"
+            f"model directory {directory} has no weights ({', '.join(WEIGHT_PATTERNS)}): "
+            "download them, or check --kv-models"
         )

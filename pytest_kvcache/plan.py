@@ -85,7 +85,6 @@ class Plan:
     def job(self, spec: EngineSpec) -> EngineJob | None:
         return next((job for job in self.jobs if job.spec == spec), None)
 
-
     def extended(self, other: Plan) -> Plan:
         """Return this plan with another's jobs merged in, the known engines first."""
         merged = {job.spec: job for job in self.jobs}

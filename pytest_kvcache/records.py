@@ -108,6 +108,15 @@ class PromptSetUse:
     max_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the tests of a run declared, summed up for whoever did not collect them."""
+
+    prompt_sets: tuple[PromptSetUse, ...]
+    verdicts_left_out: int
+    """Tests with a verdict that were deselected although others of their tier run."""
+
+
 # What an engine gives back
 
 

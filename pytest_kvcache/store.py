@@ -9,7 +9,9 @@ are free when it dies.
     ROOT/engines/SPEC/failure.txt            why the engine broke, one line
     ROOT/engines/SPEC/report.json            an `EngineReport`, once the engine has ended
     ROOT/engines/SPEC/engine.log             what the engine printed
-    ROOT/verdicts/ID.json                    one `Verdict` each
+    ROOT/verdicts/ID-SETS.json               a `Verdict` with its `Excerpt`s
+    ROOT/declared.json                       what the run's collection declared
+    ROOT/refused.txt                         which declaration was wrong, one line
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ import msgspec
 from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.files import slug, write_atomically
 from pytest_kvcache.records import (
+    Declared,
     EngineReport,
     EngineSpec,
+    Excerpt,
     Output,
     OutputSet,
     PromptSet,
@@ -35,6 +39,7 @@ from pytest_kvcache.records import (
     Score,
     ScoreSet,
     Verdict,
+    content_key,
 )
 
 FORMAT = 1
@@ -55,6 +60,11 @@ class _ScoresHeader(msgspec.Struct, frozen=True):
     text_of: str
     seconds: float
     format: int = FORMAT
+
+
+class _Judged(msgspec.Struct, frozen=True):
+    verdict: Verdict
+    excerpts: tuple[Excerpt, ...]
 
 
 class RunStore:
@@ -115,12 +125,32 @@ class RunStore:
         files = sorted(self.root.glob("engines/*/report.json"))
         return tuple(sorted((_read_json(f, EngineReport) for f in files), key=lambda r: r.label))
 
-    def put_verdict(self, verdict: Verdict) -> None:
-        write_atomically(self.root / "verdicts" / f"{slug(verdict.id)}.json", msgspec.json.encode(verdict))
+    def put_verdict(self, verdict: Verdict, excerpts: tuple[Excerpt, ...]) -> None:
+        name = f"{slug(verdict.id)}-{content_key(verdict.prompt_sets)}.json"
+        write_atomically(self.root / "verdicts" / name, msgspec.json.encode(_Judged(verdict, excerpts)))
 
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """Return all verdicts by id."""
-        return tuple(_read_json(f, Verdict) for f in sorted(self.root.glob("verdicts/*.json")))
+    def verdicts(self) -> tuple[tuple[Verdict, tuple[Excerpt, ...]], ...]:
+        """Return all verdicts, each with its excerpts, in the order of their names."""
+        entries = (_read_json(f, _Judged) for f in sorted(self.root.glob("verdicts/*.json")))
+        return tuple((entry.verdict, entry.excerpts) for entry in entries)
+
+    def put_declared(self, declared: Declared) -> None:
+        write_atomically(self.root / "declared.json", msgspec.json.encode(declared))
+
+    def declared(self) -> Declared:
+        """Return what the collection declared; nothing if no kv test was collected."""
+        path = self.root / "declared.json"
+        return _read_json(path, Declared) if path.exists() else Declared((), 0)
+
+    def put_refusal(self, message: str) -> None:
+        write_atomically(self.root / "refused.txt", message.encode())
+
+    def refusal(self) -> str | None:
+        """Return which declaration of a test was wrong, in one line; None if none was."""
+        try:
+            return (self.root / "refused.txt").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
 
     def log(self, spec: EngineSpec) -> Path:
         """Return the file that the engine's own words go to."""
@@ -170,7 +200,9 @@ def _write_lines(path: Path, header: msgspec.Struct, records: Sequence[Any]) -> 
     write_atomically(path, msgspec.json.Encoder().encode_lines([header, *records]))
 
 
-def _read_lines(path: Path, header_type: type[_R], record_type: type[Any]) -> tuple[_R, tuple[Any, ...]] | None:
+def _read_lines(
+    path: Path, header_type: type[_R], record_type: type[Any]
+) -> tuple[_R, tuple[Any, ...]] | None:
     try:
         first, *rest = path.read_bytes().splitlines()
         header = msgspec.json.decode(first, type=header_type)

@@ -40,7 +40,9 @@ class Script:
         self.spec: EngineSpec = start.spec
         arguments = start.spec.arguments()
         if start.spec.kv_cache_dtype.startswith("fp8"):
-            arguments |= {k.removeprefix("candidate_"): v for k, v in arguments.items() if k.startswith("candidate_")}
+            arguments |= {
+                k.removeprefix("candidate_"): v for k, v in arguments.items() if k.startswith("candidate_")
+            }
         self.arguments = arguments
         self.device_ids = start.device_ids
         if "grandchild" in arguments:

@@ -27,13 +27,13 @@ def test_there_are_never_more_slots_than_cores(tmp_path: Path) -> None:
 def test_a_held_slot_is_waited_for(tmp_path: Path) -> None:
     pool = DevicePool(1, kind="cpu", device_ids=[0], lock_dir=tmp_path)
 
-    class Waited(Exception):
+    class WaitedError(Exception):
         pass
 
     def waiting() -> None:
-        raise Waited
+        raise WaitedError
 
-    with pool.hold(), pytest.raises(Waited), pool.hold(waiting=waiting):
+    with pool.hold(), pytest.raises(WaitedError), pool.hold(waiting=waiting):
         pytest.fail("two engines on one core")
 
 

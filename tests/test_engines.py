@@ -59,7 +59,9 @@ def test_it_answers_in_the_order_of_the_prompts(start: Starter) -> None:
     engine = start(scripted.spec())
     outputs = engine.generate(SET.prompts, SET.sampling)
     assert [output.prompt_id for output in outputs] == [prompt.id for prompt in SET.prompts]
-    scores = engine.score([ScoreRequest(o.prompt_id, o.prompt_token_ids, o.token_ids) for o in outputs], top_k=3)
+    scores = engine.score(
+        [ScoreRequest(o.prompt_id, o.prompt_token_ids, o.token_ids) for o in outputs], top_k=3
+    )
     assert [len(score.logprobs) for score in scores] == [4 * len(output.token_ids) for output in outputs]
 
 
@@ -68,11 +70,16 @@ def test_it_is_pinned_to_its_slot(start: Starter) -> None:
 
 
 @pytest.mark.parametrize("place", ["loading", "generating", "scoring"])
-def test_a_crash_is_one_line_that_names_the_signal_and_the_log(start: Starter, place: str, tmp_path: Path) -> None:
-    with pytest.raises(EngineError) as caught:
+def test_a_crash_is_one_line_that_names_the_signal_and_the_log(
+    start: Starter, place: str, tmp_path: Path
+) -> None:
+    def work() -> None:
         engine = start(scripted.spec(crash_at=place))
         outputs = engine.generate(SET.prompts, SET.sampling)
         engine.score([ScoreRequest("p", (1,), outputs[0].token_ids)])
+
+    with pytest.raises(EngineError) as caught:
+        work()
     message = str(caught.value)
     assert place in message
     assert "SIGKILL" in message
@@ -128,7 +135,8 @@ from pathlib import Path
 from pytest_kvcache.engines.devices import Slot
 from pytest_kvcache.engines.launch import child_engine_factory
 factory = child_engine_factory(30, scripted.COMMAND)
-engine = factory(scripted.spec(grandchild={str(pid_file)!r}), Slot("cpu", ({CORE},)), Path({str(tmp_path)!r}, "log"), print)
+spec = scripted.spec(grandchild={str(pid_file)!r})
+engine = factory(spec, Slot("cpu", ({CORE},)), Path({str(tmp_path / "log")!r}), print)
 print("up", engine._process.pid, flush=True)
 time.sleep(60)
 """,
@@ -144,6 +152,6 @@ time.sleep(60)
 
 
 def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(EngineError, match=r"vllm is not installed.*pytest-kvcache\[vllm\]"):
         child_engine_factory(1.0)(scripted.spec(), Slot("cpu", (CORE,)), tmp_path / "log", lambda *_: None)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
 from pytest_kvcache.engines.devices import Slot
+from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
 
 ProgressReport = Callable[[str, int, int], None]
 """Called with phase (``loading``, ``generating``, ``scoring``), done and total."""

@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from pytest_kvcache.engines import ProgressReport, wire
+from pytest_kvcache.engines.devices import Slot
 from pytest_kvcache.errors import EngineError
 from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
 from pytest_kvcache.text import printable
-from pytest_kvcache.engines import ProgressReport, wire
-from pytest_kvcache.engines.devices import Slot
 
 SECONDS_TO_STOP = 10.0
 _R = TypeVar("_R")
@@ -96,15 +96,8 @@ class ChildEngine:
     def _ask(self, request: wire.Request, answer: type[_R], phase: str) -> _R:
         if self._closed:
             raise EngineError(f"engine of {self.spec.model} is closed and cannot be asked for more ({phase})")
-        deadline = time.monotonic() + self._timeout
         try:
-            wire.send(self._channel, request)
-            while True:
-                self._channel.settimeout(max(0.01, deadline - time.monotonic()))
-                reply: Any = wire.receive(self._channel, wire.Reply)
-                if not isinstance(reply, wire.Progress):
-                    break
-                self._progress(reply.phase, reply.done, reply.total)
+            reply = self._exchange(request)
         except TimeoutError:
             self._kill()
             raise self._error(
@@ -115,13 +108,25 @@ class ChildEngine:
             raise self._error(f"died while {phase}: {self._kill()}") from None
         except msgspec.MsgspecError as error:
             self._kill()
-            raise self._error(f"sent a broken answer while {phase} ({error}): is its version another?") from None
+            raise self._error(
+                f"sent a broken answer while {phase} ({error}): is its version another?"
+            ) from None
         if isinstance(reply, wire.Failure):
             raise self._error(f"failed while {phase}: {printable(reply.message, 600)}")
         if not isinstance(reply, answer):
             self._kill()
             raise self._error(f"answered {type(reply).__name__} while {phase}: is its version another?")
         return reply
+
+    def _exchange(self, request: wire.Request) -> Any:
+        deadline = time.monotonic() + self._timeout
+        wire.send(self._channel, request)
+        while True:
+            self._channel.settimeout(max(0.01, deadline - time.monotonic()))
+            reply = wire.receive(self._channel, wire.Reply)
+            if not isinstance(reply, wire.Progress):
+                return reply
+            self._progress(reply.phase, reply.done, reply.total)
 
     def _error(self, what: str) -> EngineError:
         return EngineError(f"engine {self.spec.model} ({self.spec.kv_cache_dtype}) {what} (log: {self._log})")

@@ -118,7 +118,9 @@ class DevicePool:
         return None
 
     def _try_lock(self, device: int) -> int | None:
-        lock = os.open(self._lock_dir / f"{self.kind}-{device}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(
+            self._lock_dir / f"{self.kind}-{device}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -134,7 +136,9 @@ def device_kind() -> Literal["cpu", "gpu"]:
     return "gpu"
 
 
-def available_devices(kind: Literal["cpu", "gpu"], environ: Mapping[str, str] = os.environ) -> tuple[int, ...]:
+def available_devices(
+    kind: Literal["cpu", "gpu"], environ: Mapping[str, str] = os.environ
+) -> tuple[int, ...]:
     """Return the cores this process may run on, or the indices of the visible GPUs."""
     if kind == "cpu":
         return tuple(sorted(os.sched_getaffinity(0)))
@@ -149,7 +153,9 @@ def _shared_lock_dir() -> Path:
     path.mkdir(mode=0o700, exist_ok=True)
     info = path.lstat()
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
-        raise EngineError(f"{path} belongs to somebody else: remove it, or set TMPDIR to a directory of your own")
+        raise EngineError(
+            f"{path} belongs to somebody else: remove it, or set TMPDIR to a directory of your own"
+        )
     return path
 
 

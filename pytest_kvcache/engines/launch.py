@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from pytest_kvcache.cachedir import cache_directory
-from pytest_kvcache.errors import EngineError, UsageError
-from pytest_kvcache.models import locate_model
-from pytest_kvcache.records import EngineSpec
 from pytest_kvcache.engines import Engine, EngineFactory, ProgressReport, wire
 from pytest_kvcache.engines.child import ChildEngine
 from pytest_kvcache.engines.devices import Slot
+from pytest_kvcache.errors import EngineError, UsageError
+from pytest_kvcache.models import locate_model
+from pytest_kvcache.records import EngineSpec
 
 VLLM_COMMAND = (sys.executable, "-P", "-m", "pytest_kvcache.engines.vllm_child")
 
@@ -26,8 +26,8 @@ def child_engine_factory(timeout: float, command: tuple[str, ...] = VLLM_COMMAND
     def start(spec: EngineSpec, slot: Slot, log: Path, progress: ProgressReport) -> Engine:
         if command == VLLM_COMMAND and importlib.util.find_spec("vllm") is None:
             raise EngineError(
-                "vllm is not installed beside pytest: pip install 'pytest-kvcache[vllm]' on a machine with a GPU; "
-                "for CPU follow the README"
+                "vllm is not installed beside pytest: on a machine with a GPU, "
+                "pip install 'pytest-kvcache[vllm]'; for CPU, see the README"
             )
         try:
             path = locate_model(spec.model, lambda _: progress("building", 0, 0))

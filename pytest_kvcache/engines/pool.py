@@ -7,10 +7,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from pytest_kvcache.errors import EngineError
-from pytest_kvcache.records import EngineReport, EngineSpec, Output, OutputSet, PromptSet, ScoreRequest, ScoreSet
 from pytest_kvcache.engines import Engine, EngineFactory
 from pytest_kvcache.engines.devices import DevicePool
+from pytest_kvcache.errors import EngineError
+from pytest_kvcache.records import (
+    EngineReport,
+    EngineSpec,
+    OutputSet,
+    PromptSet,
+    ScoreRequest,
+    ScoreSet,
+)
 
 Notify = Callable[[str, str, int, int], None]
 """Called with an engine's label, its phase, done and total; total 0 means unknown."""
@@ -22,10 +29,18 @@ TOP_K = 20
 class Life:
     """One engine from its start to its end, with what that cost."""
 
-    def __init__(self, label: str, spec: EngineSpec, log: Path, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        label: str,
+        spec: EngineSpec,
+        log: Path,
+        begin: Callable[[str], None],
+        resources: ExitStack,
+    ) -> None:
         self.label = label
         self.spec = spec
         self._log = log
+        self._begin = begin
         self._resources = resources
         self._engine: Engine | None = None
         self._seconds = {"start": 0.0, "generate": 0.0, "score": 0.0}
@@ -45,6 +60,7 @@ class Life:
 
     def generate(self, prompt_set: PromptSet) -> OutputSet:
         """Generate a whole prompt set in one batch."""
+        self._begin("generating")
         began = time.monotonic()
         outputs = self.engine.generate(prompt_set.prompts, prompt_set.sampling)
         seconds = self._count("generate", began, sum(len(output.token_ids) for output in outputs))
@@ -52,6 +68,7 @@ class Life:
 
     def score(self, texts: OutputSet) -> ScoreSet:
         """Score all texts of an output set that have any token, in one batch."""
+        self._begin("scoring")
         requests = [ScoreRequest(o.prompt_id, o.prompt_token_ids, o.token_ids) for o in texts if o.token_ids]
         began = time.monotonic()
         scores = self.engine.score(requests, top_k=TOP_K) if requests else ()
@@ -113,11 +130,14 @@ class EnginePool:
             waiting = self._devices.hold(units(spec), waiting=lambda: self._notify(label, "waiting", 0, 0))
             slot = resources.enter_context(waiting)
             on_device()
-            life = Life(label, spec, log, resources.pop_all())
+            self._notify(label, "loading", 0, 0)
+            life = Life(label, spec, log, lambda phase: self._notify(label, phase, 0, 0), resources.pop_all())
         try:
             life.start(lambda: self._start_engine(spec, slot, log, lambda *step: self._notify(label, *step)))
         except BaseException as error:
-            self._on_end(life.end(str(error) if isinstance(error, EngineError) else "interrupted while loading"))
+            self._on_end(
+                life.end(str(error) if isinstance(error, EngineError) else "interrupted while loading")
+            )
             raise
         self._alive = life
         return life

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from pytest_kvcache.dtypes import canonical_dtype, is_quantized, kernel_flags
-from pytest_kvcache.errors import EngineError
-from pytest_kvcache.records import Message, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
 from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.identity import model_identity, text_hash
+from pytest_kvcache.errors import EngineError
+from pytest_kvcache.records import Message, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
 
 PROGRESS_EVERY_SECONDS = 1.0
+CPU_CACHE_BYTES = 2 << 30
 SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 ENVIRONMENT = tuple(
     (name, value)
@@ -103,11 +104,7 @@ class VllmModel:
         if spec.revision is not None:
             arguments |= {"revision": spec.revision, "tokenizer_revision": spec.revision}
         if self._platform == "cpu":
-            # torch.compile needs a C++ compiler and minutes, for numbers that differ; a cache that
-            # fits any prompt set beside a small model is enough.
-            arguments |= {"enforce_eager": True}
-            if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-                arguments |= {"kv_cache_memory_bytes": 2 << 30}
+            arguments |= _cpu_defaults()
         return arguments | spec.arguments()
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Output, ...]:
@@ -164,7 +161,7 @@ class VllmModel:
         longest = max(map(len, inputs), default=0)
         if longest + max_tokens > limit:
             raise EngineError(
-                f"a prompt of {longest} tokens and {max_tokens} to generate exceed the model's length of {limit}: "
+                f"a prompt of {longest} tokens and {max_tokens} to generate exceed the model's {limit}: "
                 "shorten the prompt, lower --kv-max-tokens, or raise max_model_len with --kv-engine-arg"
             )
 
@@ -270,12 +267,26 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def _cpu_defaults() -> dict[str, Any]:
+    """Run eagerly, because compiling needs a C++ compiler and minutes, with a cache of modest size."""
+    from vllm import EngineArgs
+
+    defaults: dict[str, Any] = {"enforce_eager": True}
+    # Knobs come and go between versions of vLLM: use this one only where it is.
+    if (
+        "VLLM_CPU_KVCACHE_SPACE" not in os.environ
+        and "kv_cache_memory_bytes" in EngineArgs.__dataclass_fields__
+    ):
+        defaults["kv_cache_memory_bytes"] = CPU_CACHE_BYTES
+    return defaults
+
+
 def _read_attention_layers(model: Any) -> list[tuple[str, float, float, str]]:
     layers = []
     for module in model.modules():
         if hasattr(module, "kv_cache_dtype") and hasattr(module, "attn_backend"):
-            scales = (float(getattr(module, name, 1.0)) for name in ("_k_scale", "_v_scale"))
-            layers.append((str(module.kv_cache_dtype), *scales, str(module.attn_backend.get_name())))
+            k_scale, v_scale = (float(getattr(module, name, 1.0)) for name in ("_k_scale", "_v_scale"))
+            layers.append((str(module.kv_cache_dtype), k_scale, v_scale, str(module.attn_backend.get_name())))
     return layers
 
 

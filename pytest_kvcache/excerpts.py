@@ -1,0 +1,61 @@
+"""Excerpts: the outputs that show a person in a minute what a red verdict is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_kvcache.measures.degeneration import find_degeneration
+from pytest_kvcache.measures.divergence import compare_scores
+from pytest_kvcache.records import Excerpt, Output, Prompt, Signal, Verdict, VerdictKind
+from pytest_kvcache.verdicts import Evidence
+
+COUNT = 3
+
+
+def choose_excerpts(verdict: Verdict, evidence: Sequence[Evidence]) -> tuple[Excerpt, ...]:
+    """Return the worst prompts behind a verdict that judged quality and found harm, worst first.
+
+    Worst are outputs with a finding of their own, then texts that the candidate finds least probable.
+    """
+    if verdict.verdict not in (VerdictKind.FAIL, VerdictKind.KNOWN_BAD):
+        return ()
+    ranked = [item for entry in evidence for item in _rank(verdict.id, entry)]
+    worst = sorted(ranked, key=lambda item: item[0], reverse=True)
+    chosen: dict[str, Excerpt] = {}
+    for _, excerpt in worst:
+        chosen.setdefault(excerpt.prompt_id, excerpt)
+    return tuple(chosen.values())[:COUNT]
+
+
+def _rank(verdict_id: str, entry: Evidence) -> list[tuple[tuple[int, float], Excerpt]]:
+    prompts = {prompt.id: prompt for prompt in entry.prompt_set.prompts}
+    baseline = {output.prompt_id: output for output in entry.baseline}
+    harm = _delta_nll(entry)
+    ranked = []
+    for output in entry.candidate:
+        prompt, beside = prompts[output.prompt_id], baseline[output.prompt_id]
+        signals = tuple(find_degeneration(output, prompt=prompt, baseline=beside))
+        failures = sum(signal.severity == "fail" for signal in signals)
+        excerpt = _excerpt(verdict_id, prompt, beside, output, signals)
+        ranked.append(((failures, harm.get(prompt.id, 0.0)), excerpt))
+    return ranked
+
+
+def _delta_nll(entry: Evidence) -> dict[str, float]:
+    if entry.baseline_scores is None or entry.candidate_scores is None:
+        return {}
+    baseline = {score.prompt_id: score for score in entry.baseline_scores.scores}
+    return {
+        score.prompt_id: compare_scores(score, baseline[score.prompt_id]).delta_nll
+        for score in entry.candidate_scores.scores
+    }
+
+
+def _excerpt(
+    verdict_id: str, prompt: Prompt, baseline: Output, candidate: Output, signals: tuple[Signal, ...]
+) -> Excerpt:
+    return Excerpt(verdict_id, prompt.id, _text(prompt), baseline.text, candidate.text, signals)
+
+
+def _text(prompt: Prompt) -> str:
+    return prompt.text if prompt.text is not None else "\n".join(m.content for m in prompt.messages)

@@ -1,0 +1,73 @@
+"""The marker ``kv_sensitive``: what a test declares about its prompts and targets.
+
+The marker's keywords are the fields of `KvSensitive`; a keyword that is none of them is a usage error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_kvcache.dtypes import canonical_dtype
+from pytest_kvcache.errors import UsageError
+from pytest_kvcache.plan import Target
+from pytest_kvcache.records import PromptSet
+
+DEFAULT_PROMPTS = "smoke"
+
+HELP = (
+    (
+        "kv_sensitive(prompts=..., max_tokens=..., dtypes=..., models=...): the test's output depends on "
+        "the kv dtype; its prompt sets are generated whole, once per engine (pytest-kvcache)"
+    ),
+    "kv_smoke: decides in minutes; the default tier of the shipped suites (pytest-kvcache)",
+    "kv_full: sees more and takes longer; runs where -m asks for it (pytest-kvcache)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KvSensitive:
+    """``prompts``: a shipped prompt set's name, a ``.jsonl`` file beside the test, a `PromptSet`, or several
+    of these. ``max_tokens`` overrides the sets' own. ``dtypes`` and ``models`` narrow what the command
+    line gives; they never add to it."""
+
+    prompts: str | PromptSet | Sequence[str | PromptSet] = DEFAULT_PROMPTS
+    max_tokens: int | None = None
+    dtypes: Sequence[str] | None = None
+    models: Sequence[str] | None = None
+
+    @classmethod
+    def from_arguments(cls, where: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> KvSensitive:
+        """Build it from a mark's arguments; raise `UsageError` naming the test for what does not fit."""
+        if args:
+            raise UsageError(
+                f"{where}: kv_sensitive takes keywords only, e.g. kv_sensitive(prompts={args[0]!r})"
+            )
+        try:
+            marker = cls(**kwargs)
+        except TypeError as error:
+            known = ", ".join(cls.__slots__)
+            raise UsageError(
+                f"{where}: {str(error).partition('() ')[2]} (kv_sensitive takes: {known})"
+            ) from None
+        for name in ("dtypes", "models"):
+            if isinstance(getattr(marker, name), str):
+                raise UsageError(f"{where}: kv_sensitive({name}=...) takes a list, e.g. {name}=['...']")
+        tokens: Any = marker.max_tokens
+        if tokens is not None and not (isinstance(tokens, int) and tokens >= 1):
+            raise UsageError(f"{where}: kv_sensitive(max_tokens=...) takes a positive number of tokens")
+        return marker
+
+    @property
+    def prompt_sets(self) -> tuple[str | PromptSet, ...]:
+        return (self.prompts,) if isinstance(self.prompts, str | PromptSet) else tuple(self.prompts)
+
+    def admits(self, target: Target) -> bool:
+        """Whether the test is to run on a target, by its dtype (or variant) and model."""
+        if self.models is not None and target.spec.model not in self.models:
+            return False
+        if self.dtypes is None:
+            return True
+        names = {target.variant or canonical_dtype(target.kv_dtype)}
+        return bool(names & {canonical_dtype(name) for name in self.dtypes})

@@ -1,0 +1,282 @@
+"""A session: runs a plan and answers for its outputs, scores and verdicts. It knows no pytest.
+
+Many processes may run the same plan over one run store. Whoever needs an entry that is missing claims
+an engine that nobody runs yet, preferably the one it needs, and runs that engine's whole job; so
+waiting workers help each other, and no engine is started twice. Nobody waits for another's work while
+holding a device, with one exception that cannot become a circle: a candidate may hold its device while
+it waits for the texts of a baseline that runs on a device of its own, for a baseline waits for nobody.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TypeVar
+
+from pytest_kvcache import verdicts
+from pytest_kvcache.engines import Engine, EngineFactory
+from pytest_kvcache.engines.devices import DevicePool
+from pytest_kvcache.engines.pool import TOP_K, EnginePool, Life, Notify
+from pytest_kvcache.errors import EngineError
+from pytest_kvcache.excerpts import choose_excerpts
+from pytest_kvcache.plan import EngineJob, Plan, Request, Target, is_scored, make_plan
+from pytest_kvcache.policy import Policy
+from pytest_kvcache.records import (
+    EngineSpec,
+    Excerpt,
+    Output,
+    OutputSet,
+    Prompt,
+    PromptSet,
+    Provenance,
+    ReasonCode,
+    Sampling,
+    Score,
+    ScoreRequest,
+    ScoreSet,
+    Verdict,
+)
+from pytest_kvcache.store import RunStore
+
+POLL_SECONDS = 0.2
+_T = TypeVar("_T")
+
+
+class Session:
+    """Runs the engines of a plan, at most one alive at a time in this process."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: RunStore,
+        start_engine: EngineFactory,
+        devices: DevicePool,
+        *,
+        notify: Notify = lambda *_: None,
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._pool = EnginePool(start_engine, devices, notify=notify, on_end=store.put_report)
+
+    def outputs(self, target: Target, prompt_set: PromptSet) -> OutputSet:
+        """Return the target's outputs for a whole prompt set, generating them if nobody has.
+
+        Raises `EngineError` with the engine's own reason if it broke.
+        """
+        self._include(Request(target, (prompt_set,)))
+        return self._await(target, [target.spec], lambda: self._store.outputs(target.spec, prompt_set))
+
+    def scores(self, target: Target, prompt_set: PromptSet) -> ScoreSet:
+        """Return the target's scores of its baseline's texts for a prompt set.
+
+        Raises `EngineError` if either engine broke.
+        """
+        self._include(Request(target, (prompt_set,), with_scores=True))
+        needs = [target.spec, target.baseline]
+        return self._await(
+            target, needs, lambda: self._store.scores(target.spec, prompt_set, target.baseline)
+        )
+
+    def verdict(
+        self, target: Target, prompt_sets: Sequence[PromptSet], policy: Policy, today: date
+    ) -> Verdict:
+        """Decide about one candidate from whole prompt sets, and keep the verdict in the run store.
+
+        An engine that broke makes a verdict too, a red one; nothing is raised for it.
+        """
+        self._include(Request(target, tuple(prompt_sets), with_scores=True))
+        verdict, excerpts = self._decide(target, prompt_sets, policy, today)
+        self._store.put_verdict(verdict, excerpts)
+        return verdict
+
+    def live(self, target: Target) -> Engine:
+        """Return the target's started engine, for work that no plan foresaw. `release` ends it."""
+        self._include(Request(target, (), ad_hoc=True))
+        job = self._job(target)
+        return self._start(job).engine
+
+    def provenance(self, target: Target) -> Provenance:
+        """Return what the target's engine resolved, starting it unless it has run already."""
+        known = (self._store.outputs(target.spec, s) for s in self._job(target).generate)
+        entry = next((entry for entry in known if entry is not None), None)
+        return entry.provenance if entry else self.live(target).provenance
+
+    def release(self) -> None:
+        """End the engine that is alive in this process, if any, and free its device."""
+        self._pool.release()
+
+    def _include(self, request: Request) -> None:
+        """Make sure that the plan knows what is asked for, also where no test declared it."""
+        self._plan = self._plan.extended(make_plan([request]))
+
+    def _job(self, target: Target) -> EngineJob:
+        job = self._plan.job(target.spec)
+        assert job is not None, "everything that is asked for is planned first"
+        return job
+
+    # How entries come to be
+
+    def _await(self, target: Target, needs: Sequence[EngineSpec], read: Callable[[], _T | None]) -> _T:
+        while (entry := read()) is None:
+            for failure in map(self._store.failure, needs):
+                if failure is not None:
+                    raise EngineError(failure)
+            if not self._help(self._job(target)):
+                self.release()
+                time.sleep(POLL_SECONDS)
+        return entry
+
+    def _help(self, wanted: EngineJob) -> bool:
+        """Run one unfinished job that nobody runs, the most wanted first; False if there is none."""
+        for job in sorted(
+            self._plan.jobs, key=lambda job: (job.spec != wanted.spec, job.spec != wanted.baseline)
+        ):
+            if self._is_done(job) or not self._may_start(job):
+                continue
+            with self._store.claim(job.spec) as ours:
+                if ours and not self._is_done(job):
+                    self._run(job)
+                    return True
+        return False
+
+    def _may_start(self, job: EngineJob) -> bool:
+        """Whether all that the job scores is written, or being written by a running baseline."""
+        return (
+            job.spec == job.baseline
+            or all(self._store.has_outputs(job.baseline, s) for s in job.score)
+            or self._store.failure(job.baseline) is not None
+            or self._store.is_running(job.baseline)
+        )
+
+    def _is_done(self, job: EngineJob) -> bool:
+        if self._store.failure(job.spec) is not None:
+            return True
+        return all(self._store.has_outputs(job.spec, s) for s in job.generate) and not self._unscored(job)
+
+    def _unscored(self, job: EngineJob) -> list[PromptSet]:
+        """Return the sets that the job has still to score; none if their texts will never be."""
+        if job.spec != job.baseline and self._store.failure(job.baseline) is not None:
+            return []
+        return [s for s in job.score if not self._store.has_scores(job.spec, s, job.baseline)]
+
+    def _run(self, job: EngineJob) -> None:
+        """Run a claimed job to its end, or keep the reason why it could not be."""
+        try:
+            life = self._start(job)
+            for prompt_set in job.generate:
+                if not self._store.has_outputs(job.spec, prompt_set):
+                    self._store.put_outputs(life.generate(prompt_set))
+            for prompt_set in self._unscored(job):
+                texts = self._texts(job, prompt_set)
+                if texts is None:
+                    break
+                self._store.put_scores(life.score(texts))
+        except EngineError as error:
+            self._store.put_failure(job.spec, str(error))
+            self._pool.release(str(error))
+        if not job.keep_alive:
+            self.release()
+
+    def _start(self, job: EngineJob) -> Life:
+        return self._pool.get(
+            job.label,
+            job.spec,
+            self._store.log(job.spec),
+            on_device=lambda: self._store.mark_running(job.spec),
+        )
+
+    def _texts(self, job: EngineJob, prompt_set: PromptSet) -> OutputSet | None:
+        """Return the baseline's texts, waiting while its engine runs elsewhere; None if it ended without."""
+        while self._store.is_running(job.baseline) and not self._store.has_outputs(job.baseline, prompt_set):
+            time.sleep(POLL_SECONDS)
+        return self._store.outputs(job.baseline, prompt_set)
+
+    # How verdicts come to be
+
+    def _decide(
+        self, target: Target, prompt_sets: Sequence[PromptSet], policy: Policy, today: date
+    ) -> tuple[Verdict, tuple[Excerpt, ...]]:
+        identity = verdicts.Identity(
+            id=target.id,
+            model=target.spec.model,
+            revision=target.spec.revision,
+            kv_dtype=target.kv_dtype,
+            variant=target.variant,
+            baseline_id=target.baseline_id,
+        )
+        baseline = target.of_baseline()
+        for code, side in ((ReasonCode.BASELINE_FAILED, baseline), (ReasonCode.ENGINE_FAILED, target)):
+            try:
+                for prompt_set in prompt_sets:
+                    self._complete(side, prompt_set)
+            except EngineError as error:
+                return verdicts.failed(identity, code, str(error), prompt_sets), ()
+        evidence = [self._evidence(target, baseline, prompt_set) for prompt_set in prompt_sets]
+        verdict = verdicts.decide(
+            identity,
+            evidence,
+            limits=policy.limits_for(target.spec.model),
+            known_bad=policy.known_bad_for(target.spec.model, target.variant or target.kv_dtype),
+            today=today,
+        )
+        return verdict, choose_excerpts(verdict, evidence)
+
+    def _complete(self, target: Target, prompt_set: PromptSet) -> None:
+        self.outputs(target, prompt_set)
+        if is_scored(prompt_set):
+            self.scores(target, prompt_set)
+
+    def _evidence(self, target: Target, baseline: Target, prompt_set: PromptSet) -> verdicts.Evidence:
+        scored = is_scored(prompt_set)
+        return verdicts.Evidence(
+            prompt_set=prompt_set,
+            baseline=self.outputs(baseline, prompt_set),
+            candidate=self.outputs(target, prompt_set),
+            baseline_scores=self.scores(baseline, prompt_set) if scored else None,
+            candidate_scores=self.scores(target, prompt_set) if scored else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHandle:
+    """What a test holds of one target: stored outputs of whole sets, and the engine itself if it must.
+
+    Nothing is started before it is needed.
+    """
+
+    session: Session
+    target: Target
+    load_set: Callable[[str], PromptSet]
+    """Finds a prompt set by its name or file."""
+
+    def outputs(self, prompt_set: str | PromptSet) -> OutputSet:
+        """Return the outputs for a whole prompt set, from the run store or generated now."""
+        if isinstance(prompt_set, str):
+            prompt_set = self.load_set(prompt_set)
+        return self.session.outputs(self.target, prompt_set)
+
+    def generate(self, prompts: Sequence[str | Prompt], **sampling: object) -> tuple[Output, ...]:
+        """Generate ad hoc, in one batch; ``sampling``: fields of `Sampling`. No store or verdict sees it."""
+        asked = [
+            p if isinstance(p, Prompt) else Prompt(f"prompt-{i}", "ad-hoc", text=p)
+            for i, p in enumerate(prompts)
+        ]
+        return self.session.live(self.target).generate(asked, Sampling(**sampling))  # type: ignore[arg-type]
+
+    def score(self, token_ids: Sequence[int], prompt_token_ids: Sequence[int] = ()) -> Score:
+        """Score one text ad hoc. Without a prompt its first token is context and gets no score."""
+        ids = (*prompt_token_ids, *token_ids)
+        context = len(prompt_token_ids) or 1
+        request = ScoreRequest("ad-hoc", ids[:context], ids[context:])
+        return self.session.live(self.target).score([request], top_k=TOP_K)[0]
+
+    @property
+    def spec(self) -> EngineSpec:
+        return self.target.spec
+
+    @property
+    def provenance(self) -> Provenance:
+        """What vLLM resolved; starts the engine unless it has run already."""
+        return self.session.provenance(self.target)
