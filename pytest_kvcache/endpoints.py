@@ -51,7 +51,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One figure, and what speaks against a pass in it: its failure, its indecision, or nothing."""
+    """One figure, and what in it speaks against a pass: that it fails, that it is undecided, or nothing."""
 
     name: str
     metric: Metric
@@ -98,11 +98,13 @@ def primary_endpoints(comparisons: Comparisons, limits: Limits) -> Iterator[Endp
     yield _endpoint("delta_nll", delta, limits, ReasonCode.DELTA_NLL, what, primary=True)
     what = "loss of same-top probability"
     yield _endpoint("same_top_loss", loss, limits, ReasonCode.SAME_TOP, what, primary=True)
+    yield _figure("same_top", Interval(1 - loss.value, 1 - loss.high, 1 - loss.low, loss.n))
 
 
 def secondary_endpoints(evidence: Sequence[Evidence], limits: Limits) -> Iterator[Endpoint]:
     """Judge outputs against the baseline's output for the same prompt."""
     yield from _degenerate_excess(evidence, limits)
+    yield from _degenerate_shares(evidence)
     pairs = [(ours, theirs) for each in evidence for _, ours, theirs in each.pairs()]
     empty = [(_is_empty(ours), _is_empty(theirs)) for ours, theirs in pairs]
     yield from _excess("empty_excess", empty, limits, ReasonCode.EMPTY, "excess of empty outputs")
@@ -156,6 +158,16 @@ def _degenerate_excess(evidence: Sequence[Evidence], limits: Limits) -> Iterator
         yield from _excess(name, pairs, limits, ReasonCode.DEGENERATE, what)
 
 
+def _degenerate_shares(evidence: Sequence[Evidence]) -> Iterator[Endpoint]:
+    """Yield how many outputs of each side are degenerate or empty, for people to read."""
+    triples = [triple for each in evidence for triple in each.pairs()]
+    ours = sum(_is_degenerate(output, prompt) or _is_empty(output) for prompt, output, _ in triples)
+    theirs = sum(_is_degenerate(output, prompt) or _is_empty(output) for prompt, _, output in triples)
+    if triples:
+        yield _figure("degenerate_candidate", share_interval(ours, len(triples)))
+        yield _figure("degenerate_baseline", share_interval(theirs, len(triples)))
+
+
 def _excess(
     name: str, pairs: Sequence[tuple[bool, bool]], limits: Limits, code: ReasonCode, what: str
 ) -> Iterator[Endpoint]:
@@ -174,6 +186,11 @@ def _is_degenerate(output: Output, prompt: Prompt) -> bool:
 
 def _is_empty(output: Output) -> bool:
     return not output.text.strip()
+
+
+def _figure(name: str, interval: Interval) -> Endpoint:
+    """Return a figure that nothing is decided by."""
+    return Endpoint(name, Metric(interval.value, interval.low, interval.high, interval.n), None)
 
 
 def _endpoint(

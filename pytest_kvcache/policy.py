@@ -10,7 +10,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -157,7 +157,7 @@ class _File(Struct, forbid_unknown_fields=True):
 
     limits: dict[str, Any] = {}
     variants: dict[str, Variant] = {}
-    known_bad: tuple[KnownBad, ...] = ()
+    known_bad: list[KnownBad] = []
 
 
 def load_policy(path: Path) -> Policy:
@@ -208,7 +208,7 @@ def _policy(table: Mapping[str, Any]) -> Policy:
             for model, own in by_model.items()
         },
         variants=file.variants,
-        known_bad=file.known_bad,
+        known_bad=tuple(file.known_bad),
     )
 
 
@@ -232,7 +232,7 @@ def _check_variants(variants: Mapping[str, Variant]) -> None:
             )
 
 
-def _check_distinct(entries: tuple[KnownBad, ...]) -> None:
+def _check_distinct(entries: Sequence[KnownBad]) -> None:
     seen: dict[tuple[str, str], int] = {}
     for index, entry in enumerate(entries):
         first = seen.setdefault(_subject(entry), index)

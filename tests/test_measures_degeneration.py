@@ -1,0 +1,245 @@
+"""What has degenerated is found with its place and evidence; what is healthy is left alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from verdict_samples import output, prose
+
+from pytest_kvcache.measures.degeneration import find_degeneration, ran_away
+from pytest_kvcache.measures.loops import DECORATION, SAME_CHARACTER_AT_END
+from pytest_kvcache.records import Message, Output, Prompt, Signal
+
+
+def kinds(signals: list[Signal]) -> list[str]:
+    return [signal.kind for signal in signals]
+
+
+# Loops
+
+
+def test_a_loop_at_the_end_is_found_with_its_place_and_its_unit() -> None:
+    text = "He was a gentle soul, " + "a gentle soul, " * 14
+    (signal,) = find_degeneration(text)
+    assert (signal.kind, signal.severity, signal.unit) == ("loop", "fail", "char")
+    assert text[signal.start : signal.end] == " a gentle soul," * 15 + " "
+    assert signal.evidence == '" a gentle soul," 15 times'
+
+
+def test_a_loop_in_the_middle_is_found() -> None:
+    text = prose(1) + " the robot is a robot." * 20 + prose(2)
+    (signal,) = find_degeneration(text)
+    assert "the robot is a robot." in text[signal.start : signal.end]
+    assert signal.end < len(text)
+
+
+@pytest.mark.parametrize("period", [1, 2, 7, 16, 17, 60])
+def test_a_loop_of_tokens_is_found_whatever_its_period(period: int) -> None:
+    ids = [*range(500, 600), *(list(range(period)) * (100 // period + 4))]
+    (signal,) = find_degeneration(ids)
+    assert (signal.kind, signal.unit) == ("stuck" if period == 1 else "loop", "token")
+    assert (signal.start, signal.end) == (100, len(ids))
+
+
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        ([*range(100), *([7, 8, 9, 10, 11, 12] * 4)], True),  # 24 tokens in 4 copies at the end
+        ([*range(100), *([7, 8, 9, 10, 11, 12] * 4)[1:]], False),
+        ([*range(100), *([7, 8, 9, 10, 11, 12] * 4), 0], False),  # not at the end
+        ([*range(100), *(list(range(200, 220)) * 3)[:50]], True),  # 50 tokens in 2.5 copies at the end
+        ([*range(100), *(list(range(200, 220)) * 3)[:49]], False),
+        ([*range(100), *([7, 8] * 32), *range(100, 200)], True),  # 64 tokens in the middle
+        ([*range(100), *([7, 8] * 31), 7, *range(100, 200)], False),
+        ([*range(100), *(list(range(200, 221)) * 3), *range(100)], False),  # 3 copies in the middle
+    ],
+)
+def test_the_rule_holds_on_both_sides_of_each_limit(ids: list[int], found: bool) -> None:
+    assert bool(find_degeneration(ids)) is found
+
+
+def test_characters_are_looked_at_because_they_merge_into_few_tokens() -> None:
+    text = prose(1) + "!" * SAME_CHARACTER_AT_END
+    (signal,) = find_degeneration(Output("p", (), tuple(range(90)), text, "length"))
+    assert (signal.kind, signal.unit, signal.evidence) == ("stuck", "char", '"!" 40 times')
+    assert find_degeneration(text[:-1]) == []
+
+
+def test_tokens_are_looked_at_because_special_ones_have_no_text() -> None:
+    stuck = Output("p", (), (5, 6, 7, *[0] * 64), "Once upon", "length")
+    (signal,) = find_degeneration(stuck)
+    assert (signal.kind, signal.unit, signal.start, signal.end) == ("stuck", "token", 3, 67)
+    assert signal.evidence == "token 0 64 times"
+
+
+def test_a_loop_of_an_output_is_reported_once_and_in_its_text() -> None:
+    (signal,) = find_degeneration(output("p", prose(1) + " a gentle soul," * 30))
+    assert signal.unit == "char"
+
+
+def test_chinese_loops_are_found_in_as_few_characters_as_tokens() -> None:
+    assert kinds(find_degeneration("很久以前，" + "从前有座山，山里有座庙，" * 8)) == ["loop"]
+
+
+def test_newlines_without_end_are_no_decoration() -> None:
+    assert kinds(find_degeneration("Yes." + "\n" * 60)) == ["stuck"]
+
+
+def test_evidence_is_one_short_harmless_line() -> None:
+    (signal,) = find_degeneration("\x1b[31m::error::\n" * 40)
+    assert signal.evidence.isprintable()
+    (signal,) = find_degeneration((prose(1, 80) + ". ") * 5)
+    assert len(signal.evidence) < 60
+    (signal,) = find_degeneration(list(range(100, 250)) * 5)
+    assert len(signal.evidence) < 60
+
+
+def test_a_loop_inside_a_loop_is_reported_as_the_outer_one() -> None:
+    (signal,) = find_degeneration(("very " * 60 + "good. ") * 5)
+    assert signal.start == 0
+
+
+# Healthy text
+
+HEALTHY = {
+    "a rule": "Title\n" + "-" * 79 + "\nText. " + prose(1),
+    "a rule at the end": prose(1) + "\n" + "=" * 120,
+    "dot leaders": "\n".join(f"Chapter {k} {'.' * 60} {k * 7}" for k in range(12)),
+    "a table": "| name | value |\n|"
+    + "------|" * 20
+    + "\n"
+    + "\n".join(f"| {prose(k, 2)} |" for k in range(20)),
+    "an empty form": "Fill in:\n" + "|    |    |\n" * 12,
+    "indented code": "def f():\n" + " " * 100 + "return 1\n" + prose(3),
+    "a refrain": "\n".join(prose(k, 40) + "\nOh my darling, oh my darling" for k in range(6)),
+    "JSON records": "\n".join(f'{{"id": {k}, "name": "{prose(k, 1)}", "tags": []}}' for k in range(40)),
+    "a list": "\n".join(f"{k}. {prose(k, 3)}" for k in range(40)),
+    "laughing": prose(1) + " ha ha ha ha ha",
+    "a short answer": "Yes.",
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_text_is_left_alone(name: str) -> None:
+    text = HEALTHY[name]
+    assert find_degeneration(text) == []
+    assert find_degeneration(output("p", text)) == []
+
+
+def test_decoration_without_end_is_a_finding() -> None:
+    assert find_degeneration("-" * DECORATION) == []
+    assert kinds(find_degeneration("-" * (DECORATION + 1))) == ["stuck"]
+
+
+def test_the_decoration_that_a_loop_of_tokens_stands_for_is_seen_in_the_text() -> None:
+    rule = Output("p", (), (*range(20), *[9] * 70), prose(1) + "\n" + "-" * 140, "length")
+    assert find_degeneration(rule) == []
+
+
+def test_the_source_of_the_standard_library_is_healthy() -> None:
+    passages = [
+        text[at : at + 2000]
+        for file in sorted(Path(json.__file__).parents[1].glob("*.py"))[:60]
+        for text in [file.read_text(encoding="utf-8")]
+        for at in range(0, len(text), 2000)
+    ]
+    alarms = [passage for passage in passages if find_degeneration(passage)]
+    assert alarms == []
+    assert len(passages) > 200
+
+
+# What was asked for, and what the baseline does as well
+
+
+def test_repetition_that_the_prompt_orders_is_no_finding() -> None:
+    text = "I will not be late. " * 50
+    assert find_degeneration(text, prompt='Print "I will not be late." 50 times.') == []
+    chat = Prompt("p", "chat", messages=(Message("user", "Write I will not be late 50 times"),))
+    assert find_degeneration(text, prompt=chat) == []
+    assert find_degeneration("我爱你" * 60, prompt="把“我爱你”重复六十遍") == []
+
+
+def test_repeating_without_end_what_was_ordered_fifty_times_is_a_finding() -> None:
+    text = "I will not be late. " * 200
+    assert kinds(find_degeneration(text, prompt='Print "I will not be late." 50 times.')) == ["loop"]
+
+
+def test_naming_a_word_is_no_order_to_repeat_it() -> None:
+    assert kinds(find_degeneration("robot " * 100, prompt="Tell a story about a robot.")) == ["loop"]
+    assert kinds(find_degeneration("robot " * 100, prompt="Say how many times you saw the cat.")) == ["loop"]
+
+
+def test_repetition_that_the_prompt_holds_is_no_finding() -> None:
+    assert find_degeneration("0101" * 80, prompt="Continue: 01010101") == []
+    assert find_degeneration([4, 5] * 80, prompt=[1, 4, 5, 4, 5, 2]) == []
+    assert find_degeneration([4, 5] * 80, prompt=[1, 4, 5, 2]) != []
+
+
+def test_a_loop_of_the_baseline_too_is_no_finding_wherever_it_begins() -> None:
+    text = prose(1) + " a gentle soul," * 30
+    assert find_degeneration(text, baseline="soul, a gentle " * 50) == []
+    assert kinds(find_degeneration(text, baseline="another soul, " * 50)) == ["loop"]
+
+
+# Empty, too short, too long
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    ["", " \n\t", [], Output("p", (), (), "", "stop"), Output("p", (), (2, 2), "", "stop")],
+    ids=["text", "blanks", "ids", "output", "special-tokens"],
+)
+def test_an_empty_output_is_a_failure_unless_the_baseline_is_empty_too(
+    nothing: str | list[int] | Output,
+) -> None:
+    (signal,) = find_degeneration(nothing)
+    assert (signal.kind, signal.severity) == ("empty", "fail")
+    assert kinds(find_degeneration(nothing, baseline=prose(1))) == ["empty"]
+    assert find_degeneration(nothing, baseline="") == []
+
+
+def test_an_early_end_shows_beside_the_baseline_only() -> None:
+    short, long = output("p", prose(1, 10), "stop"), output("p", prose(2, 80), "stop")
+    assert find_degeneration(short) == []
+    (signal,) = find_degeneration(short, baseline=long)
+    assert (signal.kind, signal.severity) == ("early-end", "warn")
+    assert signal.evidence == "about 10 tokens, the baseline 80"
+    assert find_degeneration(output("p", prose(1, 11), "stop"), baseline=long) == []
+    assert find_degeneration(output("p", prose(1, 10), "length"), baseline=long) == []
+
+
+def test_a_run_away_output_shows_beside_the_baseline_only() -> None:
+    long, short = output("p", prose(1, 256), "length"), output("p", prose(2, 128), "stop")
+    assert find_degeneration(long) == []
+    (signal,) = find_degeneration(long, baseline=short)
+    assert (signal.kind, signal.severity) == ("runaway", "warn")
+    assert ran_away(long, beside=short)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (output("p", prose(1, 256), "length"), output("p", prose(2, 129), "stop")),  # less than twice
+        (output("p", prose(1, 100), "length"), output("p", prose(2, 40), "stop")),  # not 64 more
+        (output("p", prose(1, 256), "stop"), output("p", prose(2, 128), "stop")),  # came to an end
+        (output("p", prose(1, 256), "length"), output("p", prose(2, 128), "length")),  # so does the baseline
+    ],
+)
+def test_a_longer_output_is_no_run_away(ours: Output, theirs: Output) -> None:
+    assert not ran_away(ours, beside=theirs)
+
+
+def test_lengths_of_texts_are_compared_in_about_tokens() -> None:
+    assert ran_away("word " * 200 + prose(1), beside="word " * 20)
+    assert ran_away(list(range(200)), beside=list(range(50)))
+    assert not ran_away(list(range(100)), beside=list(range(50)))
+
+
+def test_a_million_characters_take_seconds() -> None:
+    start = time.process_time()
+    signals = find_degeneration(Output("p", (), tuple([1, 2, 3] * 100_000), "ab " * 330_000, "length"))
+    assert kinds(signals) == ["loop"]
+    assert time.process_time() - start < 5
