@@ -58,7 +58,7 @@ def seconds_of(commands: list[list[str]], environment: dict[str, str] | None = N
     began = time.monotonic()
     for command in commands:
         done = subprocess.run(
-            command, env={**os.environ, **QUIET, **(environment or {})}, capture_output=True
+            command, env={**os.environ, **QUIET, **(environment or {})}, capture_output=True, check=False
         )
         if done.returncode:
             sys.exit(

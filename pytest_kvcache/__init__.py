@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_kvcache.assertions import (
+        assert_degeneration_within,
         assert_no_ngram_repetition,
         assert_not_degenerate,
         assert_penalties_effective,
@@ -42,7 +43,12 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "assertions": ("assert_no_ngram_repetition", "assert_not_degenerate", "assert_penalties_effective"),
+    "assertions": (
+        "assert_degeneration_within",
+        "assert_no_ngram_repetition",
+        "assert_not_degenerate",
+        "assert_penalties_effective",
+    ),
     "errors": ("EngineError", "KvCacheError", "QualityError", "UsageError"),
     "measures.degeneration": ("find_degeneration",),
     "measures.repetition": ("ngram_repetition",),
@@ -112,6 +118,7 @@ __all__ = [
     "Verdict",
     "VerdictKind",
     "__version__",
+    "assert_degeneration_within",
     "assert_no_ngram_repetition",
     "assert_not_degenerate",
     "assert_penalties_effective",

@@ -13,7 +13,7 @@ from typing import cast
 
 from pytest_kvcache.errors import QualityError, UsageError
 from pytest_kvcache.measures.degeneration import find_degeneration
-from pytest_kvcache.measures.paired import mean_interval
+from pytest_kvcache.measures.paired import mean_interval, paired_difference_interval
 from pytest_kvcache.measures.penalties import repetition_excess
 from pytest_kvcache.measures.repetition import ngram_repetition
 from pytest_kvcache.measures.views import Outputlike, Promptlike, view_output
@@ -45,6 +45,29 @@ def assert_not_degenerate(
         codes = {ReasonCode.EMPTY if s.kind == "empty" else ReasonCode.DEGENERATE for _, s in found}
         lines = [(case.name, _finding(case.output, signal)) for case, signal in found]
         raise QualityError(_message("degenerate", lines, len(cases)), tuple(sorted(codes)))
+
+
+def assert_degeneration_within(output: Outputs, baseline: Outputs, *, margin: float = 0.10) -> None:
+    """Fail if a larger share of outputs is degenerate than of the baseline's for the same prompts.
+
+    The assertion for models that loop now and then by themselves. Fails if the paired difference of the
+    two shares lies beyond ``margin`` (0 to 1) with its 95 % interval.
+    """
+    ours = {case.name: _failures(case, None) for case in _cases(output, None)}
+    theirs = {case.name: _failures(case, None) for case in _cases(baseline, None)}
+    if ours.keys() != theirs.keys():
+        raise UsageError("assert_degeneration_within: output and baseline are not of the same prompts")
+    worse = [case for case in _cases(output, None) if ours[case.name] and not theirs[case.name]]
+    better = sum(bool(theirs[name]) and not ours[name] for name in ours)
+    interval = paired_difference_interval(len(worse), better, len(ours))
+    if interval.low > margin:
+        lines = [(case.name, _finding(case.output, ours[case.name][0])) for case in worse]
+        raise QualityError(
+            f"degenerate outputs exceed the baseline's by {interval.value:.2f} [{interval.low:.2f}, "
+            f"{interval.high:.2f}], beyond the margin {margin:.2f} ({interval.n} outputs)\n"
+            + _message("degenerate where the baseline's is not", lines, len(ours)),
+            (ReasonCode.DEGENERATE,),
+        )
 
 
 def assert_no_ngram_repetition(output: Outputs, n: int = 4, *, limit: float = 0.6) -> None:

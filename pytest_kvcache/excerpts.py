@@ -15,7 +15,8 @@ COUNT = 3
 def choose_excerpts(verdict: Verdict, evidence: Sequence[Evidence]) -> tuple[Excerpt, ...]:
     """Return the worst prompts behind a verdict that judged quality and found harm, worst first.
 
-    Worst are outputs with a finding of their own, then texts that the candidate finds least probable.
+    Worst are outputs with a finding where the baseline's has none, then texts that the candidate finds
+    least probable.
     """
     if verdict.verdict not in (VerdictKind.FAIL, VerdictKind.KNOWN_BAD):
         return ()
@@ -27,7 +28,7 @@ def choose_excerpts(verdict: Verdict, evidence: Sequence[Evidence]) -> tuple[Exc
     return tuple(chosen.values())[:COUNT]
 
 
-def _rank(verdict_id: str, entry: Evidence) -> list[tuple[tuple[int, float], Excerpt]]:
+def _rank(verdict_id: str, entry: Evidence) -> list[tuple[tuple[bool, float], Excerpt]]:
     prompts = {prompt.id: prompt for prompt in entry.prompt_set.prompts}
     baseline = {output.prompt_id: output for output in entry.baseline}
     harm = _delta_nll(entry)
@@ -35,10 +36,14 @@ def _rank(verdict_id: str, entry: Evidence) -> list[tuple[tuple[int, float], Exc
     for output in entry.candidate:
         prompt, beside = prompts[output.prompt_id], baseline[output.prompt_id]
         signals = tuple(find_degeneration(output, prompt=prompt, baseline=beside))
-        failures = sum(signal.severity == "fail" for signal in signals)
+        alone = _fails(signals) and not _fails(find_degeneration(beside, prompt=prompt))
         excerpt = _excerpt(verdict_id, prompt, beside, output, signals)
-        ranked.append(((failures, harm.get(prompt.id, 0.0)), excerpt))
+        ranked.append(((alone, harm.get(prompt.id, 0.0)), excerpt))
     return ranked
+
+
+def _fails(signals: Sequence[Signal]) -> bool:
+    return any(signal.severity == "fail" for signal in signals)
 
 
 def _delta_nll(entry: Evidence) -> dict[str, float]:

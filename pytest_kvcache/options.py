@@ -6,7 +6,6 @@ Every option has an ini twin: ``--kv-dtypes`` is ``kv_dtypes``. The command line
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +22,7 @@ from pytest_kvcache.records import EngineSpec
 if TYPE_CHECKING:
     from pytest_kvcache.policy import Policy, Variant
 
-_N = TypeVar("_N", int, float)
+_N = TypeVar("_N", bound=float)
 
 DEFAULT_BASELINE = "auto"
 DEFAULT_REPORT = ".kvcache"
@@ -219,13 +218,14 @@ def _json_text(value: str) -> str:
         return json.dumps(value)
 
 
-def _number(text: str | None, flag: str, kind: Callable[[str], _N]) -> _N | None:
+def _number(text: str | None, flag: str, kind: type[_N]) -> _N | None:
     if text is None:
         return None
+    wrong = UsageError(f"{flag}={text} is not a positive {'whole ' if kind is int else ''}number")
     try:
         number = kind(text)
     except ValueError:
-        number = None
-    if number is None or not 0 < number < float("inf"):
-        raise UsageError(f"{flag}={text} is not a positive {'whole ' if kind is int else ''}number")
+        raise wrong from None
+    if not 0 < number < float("inf"):
+        raise wrong
     return number

@@ -115,6 +115,27 @@ def test_planned_outputs_are_judged_set_by_set() -> None:
         kv.assert_not_degenerate(planned)
 
 
+def looping(share: float) -> Callable[[int], str]:
+    return lambda i: LOOP if i < share * 24 else prose(i)
+
+
+def test_more_degenerate_outputs_than_the_baselines_fail_and_are_named() -> None:
+    with pytest.raises(kv.QualityError, match=r"exceed the baseline's by 0\.50") as caught:
+        kv.assert_degeneration_within(outputs(looping(0.75)), outputs(looping(0.25)))
+    assert caught.value.codes == (ReasonCode.DEGENERATE,)
+    assert "12 of 24 outputs are degenerate where the baseline's is not" in str(caught.value)
+
+
+def test_a_few_more_degenerate_outputs_are_chance() -> None:
+    kv.assert_degeneration_within(outputs(looping(0.25)), outputs(looping(0.125)))
+    kv.assert_degeneration_within(outputs(looping(0.25)), outputs(looping(0.75)))
+
+
+def test_shares_of_other_prompts_cannot_be_compared() -> None:
+    with pytest.raises(kv.UsageError, match="not of the same prompts"):
+        kv.assert_degeneration_within(outputs(n=24), outputs(n=23))
+
+
 def test_the_limit_of_ngram_repetition_is_inclusive() -> None:
     half = [1, 2, 1, 2, 1]
     kv.assert_no_ngram_repetition(half, n=2, limit=0.5)

@@ -11,11 +11,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import numpy  # noqa: F401  (before any inner run: it cannot be loaded twice in one process)
 import pytest
-
-assert np  # Loaded before any inner run: numpy cannot be loaded twice in one process.
 
 CONFTEST = f"""
 import sys
@@ -72,9 +71,8 @@ def engines_started(project: pytest.Pytester) -> list[str]:
     return [line.split()[1] for line in (project.path / "starts").read_text().splitlines()]
 
 
-def results(project: pytest.Pytester) -> dict[str, object]:
-    document: dict[str, object] = json.loads((project.path / ".kvcache" / "results.json").read_text())
-    return document
+def results(project: pytest.Pytester) -> Any:
+    return json.loads((project.path / ".kvcache" / "results.json").read_text())
 
 
 def known_bad(project: pytest.Pytester, codes: str = "degenerate", **changes: str) -> str:
@@ -236,7 +234,7 @@ class TestVerdicts:
         result.assert_outcomes(passed=4)
         assert result.ret == 0
         assert engines_started(project) == ["auto", "fp8_e4m3"]
-        [verdict] = results(project)["verdicts"]  # type: ignore[misc]
+        [verdict] = results(project)["verdicts"]
         assert (verdict["id"], verdict["verdict"], verdict["source"]) == ("model-fp8", "pass", "fresh")
 
     def test_a_broken_candidate_fails_with_its_reasons_and_evidence(self, project: pytest.Pytester) -> None:
@@ -244,7 +242,7 @@ class TestVerdicts:
         result = project.runpytest(*GATE, *BROKEN)
         result.assert_outcomes(failed=1)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
-        [verdict] = results(project)["verdicts"]  # type: ignore[misc]
+        [verdict] = results(project)["verdicts"]
         codes = {reason["code"] for reason in verdict["reasons"]}
         assert {"delta-nll", "degenerate"} <= codes
         result.stdout.fnmatch_lines(["*kv cache verdicts*", "*model*fp8*fail*", "*results:*results.json"])
@@ -269,14 +267,14 @@ class TestVerdicts:
         project.makepyfile(VERDICT_TEST)
         result = project.runpytest(*GATE, "--kv-engine-arg=candidate_resolves_to=bfloat16")
         result.assert_outcomes(failed=1)
-        [verdict] = results(project)["verdicts"]  # type: ignore[misc]
+        [verdict] = results(project)["verdicts"]
         assert [reason["code"] for reason in verdict["reasons"]] == ["same-as-baseline"]
 
     def test_too_few_tokens_are_inconclusive_and_red(self, project: pytest.Pytester) -> None:
         project.makepyfile(VERDICT_TEST)
         result = project.runpytest(*GATE, "--kv-max-tokens=4")
         result.assert_outcomes(failed=1)
-        [verdict] = results(project)["verdicts"]  # type: ignore[misc]
+        [verdict] = results(project)["verdicts"]
         assert verdict["verdict"] == "inconclusive"
 
     def test_a_prompt_file_of_one_line_is_inconclusive_and_red(self, project: pytest.Pytester) -> None:
@@ -284,7 +282,7 @@ class TestVerdicts:
         (project.path / "p.jsonl").write_text('{"text": "Once upon a time"}\n')
         result = project.runpytest(*GATE, "--kv-prompts=p.jsonl")
         result.assert_outcomes(failed=1)
-        [verdict] = results(project)["verdicts"]  # type: ignore[misc]
+        [verdict] = results(project)["verdicts"]
         assert verdict["verdict"] == "inconclusive"
         assert verdict["coverage"]["planned"] == 2
 
@@ -313,7 +311,7 @@ class TestKnownBad:
         result = project.runpytest(*GATE, *BROKEN, known_bad(project), "-rx")
         result.assert_outcomes(xfailed=1)
         assert result.ret == 0
-        [verdict] = results(project)["verdicts"]  # type: ignore[misc]
+        [verdict] = results(project)["verdicts"]
         assert verdict["verdict"] == "known-bad"
 
     def test_a_declared_failure_that_is_gone_asks_to_remove_the_declaration(
@@ -383,7 +381,7 @@ class TestFailClosed:
         result = project.runpytest(*GATE, "-k", "outputs")
         result.assert_outcomes(passed=2, deselected=2)
         result.stdout.fnmatch_lines(["partial run: no verdict*-k outputs*"])
-        assert results(project)["run"]["complete"] is False  # type: ignore[index]
+        assert results(project)["run"]["complete"] is False
 
     def test_the_ini_file_asks_like_the_command_line(self, project: pytest.Pytester) -> None:
         project.makepyfile(VERDICT_TEST)
@@ -403,7 +401,7 @@ class TestSurroundings:
         result = project.runpytest(*GATE, "--kv-models=a/a,b/b", "-n", str(workers))
         result.assert_outcomes(passed=7)
         assert sorted(engines_started(project)) == ["auto", "auto", "fp8_e4m3", "fp8_e4m3"]
-        assert [v["id"] for v in results(project)["verdicts"]] == ["a-fp8", "b-fp8"]  # type: ignore[attr-defined]
+        assert [v["id"] for v in results(project)["verdicts"]] == ["a-fp8", "b-fp8"]
         result.stdout.fnmatch_lines(["*kvcache: a-auto loading*", "*2 verdicts: 2 pass*"])
 
     def test_under_xdist_a_usage_error_is_still_one_line(self, project: pytest.Pytester) -> None:

@@ -39,10 +39,13 @@ ref:mha-kbias  fp8       known-bad     0.338 [0.313, 0.367]  0.100   61.2 %    3
 ref:gqa-kbias  fp8_e5m2  inconclusive  -                     -       -         -
 
 why
-  gqa-kbias-fp8  delta-nll             delta NLL is 0.338 [0.313, 0.367], above its margin 0.100
-  gqa-kbias-fp8  degenerate            24 of 64 outputs loop, 1 of 64 in the baseline
-  mha-kbias-fp8  known-bad-reproduced  declared known-bad (delta-nll), reproduced
-  gqa-fp8_e5m2   engine-failed         the engine did not start within 600 s
+  gqa-kbias-fp8
+    delta-nll: delta NLL is 0.338 [0.313, 0.367], above its margin 0.100
+    degenerate: 24 of 64 outputs loop, 1 of 64 in the baseline
+  mha-kbias-fp8
+    known-bad-reproduced: declared known-bad (delta-nll), reproduced
+  gqa-fp8_e5m2
+    engine-failed: the engine did not start within 600 s
 
 engines that failed
   gqa-fp8_e5m2  the engine did not start within 600 s (log: /reports/gqa-fp8_e5m2.log)

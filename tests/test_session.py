@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scripted
@@ -40,7 +41,7 @@ def make_session(tmp_path: Path, *targets: Target, sets: tuple[PromptSet, ...] =
     return Session(make_plan(requests), RunStore(tmp_path / "run"), factory, devices)
 
 
-def make_target(**arguments: object) -> Target:
+def make_target(**arguments: Any) -> Target:
     return scripted.target(scripted.spec("fp8_e4m3", **arguments), scripted.spec("auto", **arguments))
 
 
@@ -148,6 +149,7 @@ WORKER = """
 import sys, time
 from datetime import date
 from pathlib import Path
+from typing import Any
 sys.path.insert(0, {tests!r})
 import scripted
 from test_session import SET, PENALISED

@@ -38,7 +38,8 @@ def supervise(lifeline: int, cores: str, command: list[str]) -> int:
     os.set_inheritable(lifeline, False)
     if cores != "-":
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    engine = subprocess.Popen(command, close_fds=False, preexec_fn=_become_engine)
+    # This process has one thread, so code between fork and exec is safe.
+    engine = subprocess.Popen(command, close_fds=False, preexec_fn=_become_engine)  # noqa: PLW1509
     ended = os.pidfd_open(engine.pid)
     watch = select.poll()
     watch.register(lifeline, select.POLLIN)

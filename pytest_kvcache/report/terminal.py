@@ -96,11 +96,13 @@ def _table(body: Sequence[Row]) -> Iterator[Line]:
 
 
 def _reasons(results: Results, width: int) -> Iterator[Line]:
-    reasons = [(verdict.id, reason) for verdict in results.verdicts for reason in verdict.reasons]
-    ids = max((len(verdict_id) for verdict_id, _ in reasons), default=0)
-    codes = max((len(reason.code) for _, reason in reasons), default=0)
-    for verdict_id, reason in reasons:
-        yield from _paragraph(f"{verdict_id:{ids}}  {reason.code:{codes}}  ", reason.message, width)
+    for verdict in results.verdicts:
+        if verdict.reasons:
+            yield _line(f"  {printable(verdict.id, LABEL_LIMIT)}", Style.FAINT)
+        for reason in verdict.reasons:
+            text = printable(f"{reason.code}: {reason.message}")
+            for part in textwrap.wrap(text, width, initial_indent=" " * 4, subsequent_indent=" " * 6):
+                yield _line(part)
 
 
 def _failures(results: Results, width: int) -> Iterator[Line]:

@@ -1,0 +1,19 @@
+"""Penalties without effect: a collapsed model answers them with variants of its loop."""
+
+from __future__ import annotations
+
+import pytest
+
+import pytest_kvcache as kv
+
+
+@pytest.mark.kv_smoke
+@pytest.mark.kv_sensitive(prompts="smoke-penalised")
+def test_penalties(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs) -> None:
+    kv.assert_penalties_effective(kv_outputs, kv_baseline)
+
+
+@pytest.mark.kv_full
+@pytest.mark.kv_sensitive(prompts=["full-penalised", "full-frequency"])
+def test_penalties_full(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs) -> None:
+    kv.assert_penalties_effective(kv_outputs, kv_baseline)
