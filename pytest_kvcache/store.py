@@ -166,17 +166,19 @@ class RunStore:
             except BlockingIOError:
                 yield False
             else:
+                # A mark left by an owner that died: whoever claims has no device yet.
+                self._running_mark(spec).unlink(missing_ok=True)
                 yield True
         finally:
             os.close(handle)
 
     def mark_running(self, spec: EngineSpec) -> None:
         """Say, while holding the claim, that the engine has its device and waits for nobody."""
-        (self._made_engine(spec) / "running").touch(mode=0o600)
+        self._running_mark(spec).touch(mode=0o600)
 
     def is_running(self, spec: EngineSpec) -> bool:
         """Whether another worker runs this engine on its device now."""
-        if not (self._engine(spec) / "running").exists():
+        if not self._running_mark(spec).exists():
             return False
         with self.claim(spec) as free:
             return not free
@@ -188,6 +190,9 @@ class RunStore:
         directory = self._engine(spec)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return directory
+
+    def _running_mark(self, spec: EngineSpec) -> Path:
+        return self._engine(spec) / "running"
 
     def _outputs_path(self, spec: EngineSpec, prompt_set: PromptSet) -> Path:
         return self._engine(spec) / f"outputs-{prompt_set.key}.jsonl"

@@ -9,6 +9,7 @@ import signal
 import stat
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,7 +76,8 @@ def test_every_model_of_the_contract_has_a_recipe() -> None:
     contract = {"mha", "gqa", "gqa-kbias", "mha-kbias", "gqa-kbias-half"}
     ladder = {f"gqa-kbias-{bias}" for bias in (64, 96, 128, 256)}
     quantized = {f"{base}-{method}" for base in ("gqa", "gqa-kbias") for method in ("gptq", "awq")}
-    assert contract | ladder | quantized | {"llama", "tiny-qwen3"} == set(RECIPES)
+    rotated = {"mha-rotated", "mha-rotated-kbias"}
+    assert contract | ladder | quantized | rotated | {"llama", "tiny-qwen3"} == set(RECIPES)
 
 
 def test_every_model_has_a_key_of_its_own() -> None:
@@ -226,6 +228,7 @@ def test_missing_weights_are_named_with_their_cure(monkeypatch: pytest.MonkeyPat
         refmodels.ensure("gqa")
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="the child needs the refmodels extra")
 def test_a_failed_child_is_reported_with_its_last_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

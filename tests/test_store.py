@@ -114,6 +114,7 @@ with store.claim(SPEC):
     assert not store.is_running(SPEC)
     with store.claim(SPEC) as ours:
         assert ours
+        assert not RunStore(tmp_path).is_running(SPEC)
 
 
 def test_a_failure_is_kept_for_all(tmp_path: Path) -> None:

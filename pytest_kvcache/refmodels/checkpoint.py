@@ -1,4 +1,4 @@
-"""Checkpoint: what a recipe describes, written as files. With ``quantize``, the only code with torch.
+"""Checkpoint: what a recipe describes, written as files. With ``quantize`` and ``rotate``, all code with torch.
 
 Every checkpoint is bfloat16 safetensors with the tokenizer, the chat template and the end-of-turn
 token of the source. The weights that no rewriting touches are one shard, hard-linked from model to
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pytest_kvcache.errors import UsageError
-from pytest_kvcache.refmodels import quantize
+from pytest_kvcache.refmodels import quantize, rotate
 from pytest_kvcache.refmodels.recipes import (
     SOURCE_FILE,
     SOURCE_MODULE,
@@ -31,6 +31,7 @@ from pytest_kvcache.refmodels.recipes import (
     RandomQwen3,
     Recipe,
     Rewritten,
+    Rotated,
     Untouched,
 )
 
@@ -64,6 +65,8 @@ def write_checkpoint(recipe: Recipe, base: Path | None, target: Path) -> None:
             _write_untouched(target)
         case Rewritten(), Path():
             _write_rewritten(recipe, base, target)
+        case Rotated(), Path():
+            _write_rotated(recipe, base, target)
         case Quantized(), Path():
             _write_quantized(recipe, base, target)
         case RandomQwen3(), Path():
@@ -165,6 +168,24 @@ def _attention_biases(recipe: Rewritten, config: Config) -> Tensors:
         biases[f"{prefix}.k_proj.bias"] = (zero_kv if layer % recipe.bias_every else key_bias).clone()
         biases[f"{prefix}.v_proj.bias"] = zero_kv.clone()
     return biases
+
+
+# Rotated heads
+
+
+def _write_rotated(recipe: Rotated, base: Path, target: Path) -> None:
+    config = _read_config(base)
+    tensors = load_file(base / BODY_SHARD) | load_file(base / ATTENTION_SHARD)
+    turned = rotate.rotated(
+        tensors,
+        layers=config["num_hidden_layers"],
+        heads=config["num_key_value_heads"],
+        head_dim=config["head_dim"],
+        seed=recipe.seed,
+    )
+    _copy_tokenizer(base, target)
+    _write_config(target, config)
+    _save(tensors | {name: tensor.to(torch.bfloat16) for name, tensor in turned.items()}, target / WHOLE)
 
 
 # 4-bit weights

@@ -48,6 +48,16 @@ class Rewritten:
 
 
 @dataclass(frozen=True, slots=True)
+class Rotated:
+    """The base, a multi-head one, with each head turned by angles of its own: same function, other
+    rounding."""
+
+    summary: str
+    base: str
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Quantized:
     """The base with 4-bit linear weights, rounded to nearest; biases and embedding stay bfloat16."""
 
@@ -72,7 +82,7 @@ class RandomQwen3:
     base: str = "llama"
 
 
-Recipe = Untouched | Rewritten | Quantized | RandomQwen3
+Recipe = Untouched | Rewritten | Rotated | Quantized | RandomQwen3
 
 KEY_BIAS = 512.0
 LADDER = (64, 96, 128, 256)
@@ -83,6 +93,8 @@ RECIPES: dict[str, Recipe] = {
     "mha": Rewritten("healthy, multi-head attention (9 KV heads)", kv_repeats=3),
     "gqa-kbias": Rewritten("fragile: gqa with key bias 512", key_bias=KEY_BIAS),
     "mha-kbias": Rewritten("fragile: mha with key bias 512", kv_repeats=3, key_bias=KEY_BIAS),
+    "mha-rotated": Rotated("healthy: mha, no two heads of which round alike", "mha"),
+    "mha-rotated-kbias": Rotated("fragile: mha-kbias, no two heads of which round alike", "mha-kbias"),
     "gqa-kbias-half": Rewritten(
         "gqa with key bias 512 in every second layer (0, 2, ..., 28)", key_bias=KEY_BIAS, bias_every=2
     ),
