@@ -21,6 +21,9 @@ from pytest_kvcache.measures.penalties import pair_outputs, repetition_excess
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import Metric, Output, OutputSet, Prompt, PromptSet, Reason, ReasonCode, ScoreSet
 
+LEAST_FOR_AN_INTERVAL = 2
+"""Prompts without which there is no primary endpoint, whatever a policy says."""
+
 Comparisons = Mapping[Prompt, Sequence[ScoreComparison]]
 """Both engines' scores of the baseline's texts, compared and pooled by prompt."""
 
@@ -90,7 +93,7 @@ def primary_endpoints(comparisons: Comparisons, limits: Limits) -> Iterator[Endp
     """Judge delta NLL and same-top probability; nothing if fewer than two prompts have finite scores."""
     finite = [[c for c in group if c.is_finite] for group in comparisons.values()]
     groups = [group for group in finite if group]
-    if len(groups) < 2:
+    if len(groups) < LEAST_FOR_AN_INTERVAL:
         return
     delta = mean_interval([fmean(c.delta_nll for c in group) for group in groups])
     loss = mean_interval([1 - fmean(c.same_top for c in group) for group in groups])
@@ -136,7 +139,7 @@ def too_little(comparisons: Comparisons, limits: Limits) -> Iterator[Reason]:
     """Yield one reason that names all that a pass would still need, if anything."""
     lengths = [c.tokens for group in comparisons.values() for c in group]
     have = (
-        ("scored prompts", len(comparisons), limits.min_prompts),
+        ("scored prompts", len(comparisons), max(limits.min_prompts, LEAST_FOR_AN_INTERVAL)),
         ("kinds of prompts", len({prompt.kind for prompt in comparisons}), limits.min_kinds),
         ("tokens per prompt", round(fmean(lengths)) if lengths else 0, limits.min_tokens_per_prompt),
     )
@@ -144,6 +147,25 @@ def too_little(comparisons: Comparisons, limits: Limits) -> Iterator[Reason]:
     if short:
         message = f"too little evidence for a pass: {', '.join(short)}"
         yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, None, message)
+
+
+def cache_unread(evidence: Sequence[Evidence]) -> Iterator[Reason]:
+    """Yield a reason if scoring cannot have read the quantized cache: no rounding at all is to be seen.
+
+    Some attention backends score a text from the keys and values just computed, not from the cache.
+    """
+    pairs = [
+        (ours.logprobs, theirs.logprobs)
+        for each in evidence
+        if each.candidate.provenance.kv_cache_quantized and each.candidate_scores and each.baseline_scores
+        for ours, theirs in zip(each.candidate_scores.scores, each.baseline_scores.scores, strict=True)
+    ]
+    if pairs and all(ours == theirs for ours, theirs in pairs):
+        message = (
+            "too little evidence for a pass: both engines give every text the same probabilities to the last "
+            "bit, so scoring did not read the quantized cache: choose another attention backend"
+        )
+        yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, "delta_nll", message)
 
 
 def _degenerate_excess(evidence: Sequence[Evidence], limits: Limits) -> Iterator[Endpoint]:

@@ -16,6 +16,7 @@ from pytest_kvcache.endpoints import (
     Endpoint,
     Evidence,
     baseline_endpoints,
+    cache_unread,
     compare_all,
     not_finite,
     primary_endpoints,
@@ -67,7 +68,8 @@ def decide(
         comparisons = compare_all(evidence)
         measured = [*primary_endpoints(comparisons, limits), *secondary_endpoints(evidence, limits)]
         endpoints += measured
-        reasons += [*not_finite(comparisons), *_reasons_of(measured), *too_little(comparisons, limits)]
+        reasons += [*not_finite(comparisons), *_reasons_of(measured)]
+        reasons += [*too_little(comparisons, limits), *cache_unread(evidence)]
     kind, reasons = _declared(*_outcome(reasons), known_bad, today)
     return _verdict(
         identity,

@@ -100,10 +100,10 @@ class Script:
         return Output(prompt.id, (1, 2, 3), tuple(ids), " ".join(WORDS[i] for i in ids), reason)
 
     def score(self, request: ScoreRequest, k: int) -> Score:
-        dice = random.Random(request.prompt_id)
+        dice = random.Random(f"{request.prompt_id}|{self.spec.kv_cache_dtype}")
         delta = float(self.arguments.get("delta_nll", 0.0))
         n = len(request.token_ids)
-        logprobs = [-abs(dice.gauss(1.0, 0.3)) - delta - 0.01 * dice.random() for _ in range(n)]
+        logprobs = [-1.0 - delta + dice.gauss(0.0, 0.01) for _ in range(n)]
         agree = 1.0 - min(0.9, delta)
         top = [t if dice.random() < agree else t + 1 for t in request.token_ids]
         ids = [i for t in top for i in range(t, t + k)]

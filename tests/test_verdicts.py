@@ -141,6 +141,20 @@ def test_without_scores_there_is_no_pass() -> None:
     assert "0 scored prompts" in verdict.summary
 
 
+def test_one_prompt_has_no_interval_and_is_no_pass_whatever_the_policy_says() -> None:
+    verdict = verdict_on(evidence(prompt_set(1)), min_prompts=1, min_kinds=1)
+    assert verdict.verdict is INCONCLUSIVE
+    assert "1 scored prompts (at least 2)" in verdict.summary
+
+
+def test_a_cache_that_scoring_did_not_read_is_no_pass() -> None:
+    unread = evidence(delta=lambda _: 0.0, loss=lambda _: 0.0)
+    verdict = verdict_on(unread)
+    assert verdict.verdict is INCONCLUSIVE
+    assert "did not read the quantized cache" in verdict.summary
+    assert verdict_on(evidence(delta=lambda i: 1e-6 * (i == 0), loss=lambda _: 0.0)).ok
+
+
 def test_without_any_evidence_there_is_no_pass() -> None:
     assert verdict_on().verdict is INCONCLUSIVE
 

@@ -139,12 +139,20 @@ def device_kind() -> Literal["cpu", "gpu"]:
 def available_devices(
     kind: Literal["cpu", "gpu"], environ: Mapping[str, str] = os.environ
 ) -> tuple[int, ...]:
-    """Return the cores this process may run on, or the indices of the visible GPUs."""
+    """Return the cores this process may run on, or the indices of the visible GPUs.
+
+    Raises `EngineError` where CUDA_VISIBLE_DEVICES names GPUs by UUID: slots are told apart by index.
+    """
     if kind == "cpu":
         return tuple(sorted(os.sched_getaffinity(0)))
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return tuple(int(name) for name in visible.split(",") if name.strip().isdigit())
+        names = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+        if not all(name.isdigit() for name in names):
+            raise EngineError(
+                f"CUDA_VISIBLE_DEVICES={visible} names GPUs otherwise than by index: write e.g. 0,1"
+            )
+        return tuple(map(int, names))
     return tuple(sorted(int(p.name[6:]) for p in Path("/dev").glob("nvidia*") if p.name[6:].isdigit()))
 
 

@@ -20,10 +20,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pytest_kvcache.dtypes import canonical_dtype, is_quantized, kernel_flags
+from pytest_kvcache.dtypes import canonical_dtype, check_runnable, is_quantized, kernel_flags
 from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.identity import model_identity, text_hash
-from pytest_kvcache.errors import EngineError
+from pytest_kvcache.errors import EngineError, KvCacheError
 from pytest_kvcache.records import Message, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
 
 PROGRESS_EVERY_SECONDS = 1.0
@@ -209,7 +209,10 @@ class VllmModel:
         config = self.llm.llm_engine.vllm_config
         model, cache = config.model_config, config.cache_config
         layers = self._attention_layers()
-        resolved = "+".join(sorted({_resolved_dtype(dtype, model.dtype) for dtype, *_ in layers}))
+        dtypes = sorted({_resolved_dtype(dtype, model.dtype) for dtype, *_ in layers})
+        # On a processor vLLM loads dtypes that it cannot store (nvfp4), and then writes something else.
+        check_runnable([dtype for dtype in dtypes if is_quantized(dtype)])
+        resolved = "+".join(dtypes)
         quantized = is_quantized(resolved)
         template = getattr(self._tokenizer, "chat_template", None)
         return Provenance(
@@ -259,12 +262,23 @@ class VllmModel:
 
 
 def one_line(error: Exception) -> str:
-    """Return what a person needs of an exception: its type and its last telling line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Return what a person needs of an exception: its type and its first telling line."""
+    lines = [line.strip() for line in _explanation(error).splitlines() if line.strip()]
     text = next((line for line in lines if "Error" in line or "error" in line), lines[0] if lines else "")
-    if isinstance(error, EngineError):
+    if isinstance(error, KvCacheError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _explanation(error: Exception) -> str:
+    """Return an exception's text; of a pydantic error, which opens with a count, what it found first."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    finding = error.errors(include_url=False)[0]
+    place = ".".join([error.title, *map(str, finding["loc"])])
+    return f"{place}: {finding['msg']}"
 
 
 def _cpu_defaults() -> dict[str, Any]:
