@@ -67,6 +67,6 @@ def test_visible_gpus_are_those_that_the_environment_names() -> None:
     assert available_devices("gpu", {"CUDA_VISIBLE_DEVICES": "2,3"}) == (2, 3)
     assert available_devices("gpu", {"CUDA_VISIBLE_DEVICES": ""}) == ()
     assert available_devices("gpu", {"CUDA_VISIBLE_DEVICES": "-1"}) == ()
-    with pytest.raises(EngineError, match="write e.g. 0,1"):
+    with pytest.raises(EngineError, match=r"write e\.g\. 0,1"):
         available_devices("gpu", {"CUDA_VISIBLE_DEVICES": "GPU-8932f937"})
     assert available_devices("cpu") == tuple(sorted(os.sched_getaffinity(0)))
