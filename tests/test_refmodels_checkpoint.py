@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kvcache.refmodels.recipes import Quantized as QuantizedRecipe
-from pytest_kvcache.refmodels.recipes import RandomQwen3, Recipe, Rewritten
+from pytest_kvcache.refmodels.recipes import RandomQwen3, Recipe, Rewritten, Rotated
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 checkpoint = pytest.importorskip("pytest_kvcache.refmodels.checkpoint")
 quantize = pytest.importorskip("pytest_kvcache.refmodels.quantize")
+rotate = pytest.importorskip("pytest_kvcache.refmodels.rotate")
+transformers = pytest.importorskip("transformers")
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,8 @@ def base(tmp_path: Path) -> Path:
     body, keys_values = {"model.embed_tokens.weight": torch.randn(32, HIDDEN, generator=generator)}, {}
     for layer in range(LAYERS):
         prefix = f"model.layers.{layer}.self_attn"
-        body[f"{prefix}.q_proj.weight"] = torch.randn(HIDDEN, HIDDEN, generator=generator)
+        for name in ("q_proj", "o_proj"):
+            body[f"{prefix}.{name}.weight"] = torch.randn(HIDDEN, HIDDEN, generator=generator)
         for name in ("k_proj", "v_proj"):
             weight = torch.randn(KV_HEADS * HEAD_DIM, HIDDEN, generator=generator)
             keys_values[f"{prefix}.{name}.weight"] = weight
@@ -62,7 +65,7 @@ def base(tmp_path: Path) -> Path:
 def written(recipe: Recipe, base: Path, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the configuration and the tensors of a recipe's checkpoint."""
     target = tmp_path / "target"
-    target.mkdir()
+    target.mkdir(parents=True)
     checkpoint.write_checkpoint(recipe, base, target)
     tensors: dict[str, Any] = {}
     for shard in target.glob("*.safetensors"):
@@ -107,6 +110,87 @@ def test_a_rewritten_model_is_a_qwen2_checkpoint_that_shares_the_untouched_shard
     config, _ = written(Rewritten(""), base, tmp_path)
     assert (config["model_type"], config["architectures"]) == ("qwen2", ["Qwen2ForCausalLM"])
     assert (tmp_path / "target" / checkpoint.BODY_SHARD).samefile(base / checkpoint.BODY_SHARD)
+
+
+@pytest.fixture
+def multi_head() -> Any:
+    """A tiny random multi-head model in float32 with biases, sharp enough to tell positions apart."""
+    config = transformers.Qwen2Config(
+        vocab_size=32,
+        hidden_size=HIDDEN,
+        intermediate_size=64,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        initializer_range=2 * HIDDEN**-0.5,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.Qwen2ForCausalLM(config).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("_proj.bias"):
+                torch.nn.init.normal_(parameter)
+    return model
+
+
+def logits(model: Any) -> Any:
+    with torch.no_grad():
+        return model(torch.arange(32)[None]).logits
+
+
+def rotation(model: Any, seed: int = 0) -> dict[str, Any]:
+    turned: dict[str, Any] = rotate.rotated(
+        model.state_dict(), layers=LAYERS, heads=HEADS, head_dim=HEAD_DIM, seed=seed
+    )
+    return turned
+
+
+def test_turning_the_heads_keeps_the_function(multi_head: Any) -> None:
+    before = logits(multi_head)
+    missing = multi_head.load_state_dict(rotation(multi_head), strict=False)
+    assert missing.unexpected_keys == []
+    torch.testing.assert_close(logits(multi_head), before, rtol=0, atol=float(before.std()) * 1e-4)
+
+
+@pytest.mark.parametrize("projection", ["q_proj", "k_proj", "v_proj", "o_proj"])
+def test_turning_one_projection_alone_does_not(multi_head: Any, projection: str) -> None:
+    before = logits(multi_head)
+    alone = {name: tensor for name, tensor in rotation(multi_head).items() if projection in name}
+    multi_head.load_state_dict(alone, strict=False)
+    assert (logits(multi_head) - before).abs().max() > float(before.std()) * 0.1
+
+
+def test_turned_copies_of_a_kv_head_differ_except_where_the_key_bias_stands(
+    base: Path, tmp_path: Path
+) -> None:
+    written(Rewritten("", kv_repeats=2, key_bias=512.0), base, tmp_path / "mha")
+    config, tensors = written(Rotated("", "mha-kbias"), tmp_path / "mha" / "target", tmp_path / "rotated")
+    assert config["num_key_value_heads"] == HEADS
+    for layer in range(LAYERS):
+        prefix = f"model.layers.{layer}.self_attn"
+        one, other, *_ = tensors[f"{prefix}.k_proj.weight"].view(HEADS, HEAD_DIM, HIDDEN)
+        same = (one == other).all(dim=1).nonzero().flatten().tolist()
+        assert same == [31, 63]
+        one, other, *_ = tensors[f"{prefix}.v_proj.weight"].view(HEADS, HEAD_DIM, HIDDEN)
+        assert not (one == other).all(dim=1).any()
+        bias = tensors[f"{prefix}.k_proj.bias"].view(HEADS, HEAD_DIM)
+        assert bias.nonzero().tolist() == [[head, 31] for head in range(HEADS)]
+
+
+def test_turned_checkpoints_hold_everything_that_their_base_does(base: Path, tmp_path: Path) -> None:
+    _, before = written(Rewritten("", kv_repeats=2), base, tmp_path / "mha")
+    _, after = written(Rotated("", "mha"), tmp_path / "mha" / "target", tmp_path / "rotated")
+    assert after.keys() == before.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.endswith("_proj.weight")}
+    assert {tensor.dtype for tensor in after.values()} == {torch.bfloat16}
+
+
+def test_turning_depends_on_the_seed_alone(multi_head: Any) -> None:
+    name = "model.layers.0.self_attn.k_proj.weight"
+    first, again, other = (rotation(multi_head, seed)[name] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_the_index_names_every_tensor_once(base: Path, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Checkpoint: what a recipe describes, written as files. With ``quantize`` and ``rotate``, all code with torch.
+"""Checkpoint: what a recipe describes, written as files.
 
 Every checkpoint is bfloat16 safetensors with the tokenizer, the chat template and the end-of-turn
 token of the source. The weights that no rewriting touches are one shard, hard-linked from model to
-model: all of the rewritten models together take little more room than one.
+model: all of the rewritten models together take little more room than one. Here, in ``quantize`` and in
+``rotate`` is all code with torch.
 """
 
 from __future__ import annotations
