@@ -1,28 +1,33 @@
 """Evidence about the reference models: what each of them does under each kv dtype, in one command.
 
     python benchmarks/reference_models.py --out DIR
+    python benchmarks/reference_models.py --out DIR --runs .kvcache/runs/*
 
-Every model writes a prompt set under ``auto``, without and with a repetition penalty of 1.1, and
-under each candidate dtype; every engine scores the model's own text from ``auto``. From that come the
-two tables and the sample texts in ``DIR/reference-models.md`` and ``DIR/reference-models.json``:
+Every model writes a prompt set and a penalised one under ``auto`` and each candidate dtype; every
+engine scores the model's own text from ``auto``. From that come the tables and the sample texts in
+``DIR/reference-models.md`` and ``DIR/reference-models.json``:
 
-- per model and dtype: NLL and top-1 agreement on the model's own baseline text, and outputs that
-  loop, are empty, or differ;
+- per model and dtype: the verdict, NLL and top-1 agreement on the model's own baseline text, and
+  outputs that loop, are empty, or differ;
 - the 2x2 experiment: attention (multi-head or grouped-query) by key bias (without or with), and how
   much each factor adds to NLL and disagreement.
 
-Intervals are 95 % percentile bootstraps over prompts. A run that was interrupted goes on where it
-stopped: whatever an engine produced is kept in ``DIR/run``. Engines use the cores this process may
-use; prefix the command with ``taskset -c 0`` to leave the others alone.
+``--runs`` names run directories of pytest whose outputs, scores and verdicts are copied to ``DIR/run``
+first. An engine is started only for what is not there yet, and what it produces is kept there too, so
+that an interrupted recording goes on where it stopped. No verdict is decided here.
+
+Intervals are 95 % percentile bootstraps over prompts. Engines use the cores this process may use;
+prefix the command with ``taskset -c 0`` to leave the others alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,15 +50,15 @@ if TYPE_CHECKING:
 
 BASELINE = "auto"
 CANDIDATES = ("fp8_e4m3", "fp8_e5m2")
-PENALTY = 1.1
 FACTORS = {
-    ("mha", "none"): "mha",
+    ("mha-rotated", "none"): "mha-rotated",
     ("gqa", "none"): "gqa",
-    ("mha", "512"): "mha-kbias",
+    ("mha-rotated", "512"): "mha-rotated-kbias",
     ("gqa", "512"): "gqa-kbias",
 }
+"""Not ``mha`` and ``mha-kbias``: their heads are copies that round alike, so that they equal ``gqa`` and
+``gqa-kbias`` by construction, and an effect of attention could not show."""
 WRITERS = tuple(name for name in RECIPES if name != "tiny-qwen3")
-MAX_MODEL_LEN = 2048
 SECONDS_PER_STEP = 3600.0
 SAMPLES = 3
 SAMPLE_CHARS = 240
@@ -96,6 +101,8 @@ class Row:
     model: str
     kv_dtype: str
     resolved_kv_dtype: str
+    verdict: str | None
+    """With its reasons; None for a baseline, and where no named run has one."""
     prompts: int
     scored_tokens: int
     nll: Estimate
@@ -113,11 +120,12 @@ class Row:
 
 def main() -> int:
     arguments = _arguments()
-    plain = _first(load_prompt_set(arguments.prompts, max_tokens=arguments.max_tokens), arguments.limit)
-    sampling = replace(plain.sampling, repetition_penalty=PENALTY)
-    penalised = replace(plain, name=f"{plain.name}-penalised", sampling=sampling)
+    plain, penalised = load_prompt_set(arguments.prompts), load_prompt_set(arguments.penalised)
     targets = {(m, d): _target(m, d) for m in arguments.models for d in (BASELINE, *CANDIDATES)}
-    evidence = Evidence(arguments.out / "run", list(targets.values()), plain, penalised)
+    store = RunStore(arguments.out / "run")
+    for run in arguments.runs:
+        adopt(run, store)
+    evidence = Evidence(store, list(targets.values()), plain, penalised)
     began = time.monotonic()
     try:
         rows = [evidence.row(targets[key], targets[key[0], BASELINE]) for key in targets]
@@ -127,12 +135,10 @@ def main() -> int:
     finally:
         evidence.session.release()
     seconds = time.monotonic() - began
-    command = " ".join(["python", "benchmarks/reference_models.py", *sys.argv[1:]])
     (arguments.out / "reference-models.json").write_text(
         json.dumps(
             {
-                "command": command,
-                "seconds": seconds,
+                "prompt_sets": [plain.name, penalised.name],
                 "rows": [asdict(row) for row in rows],
                 "two_by_two": {
                     d: {k: asdict(e) for k, e in effects.items()} for d, effects in two_by_two.items()
@@ -142,7 +148,7 @@ def main() -> int:
         )
         + "\n"
     )
-    text = "\n".join(markdown(rows, two_by_two))
+    text = "\n".join(markdown(rows, two_by_two, penalised.sampling.repetition_penalty))
     (arguments.out / "reference-models.md").write_text(text + "\n")
     print(text)
     print(f"\n{seconds / 60:.1f} minutes for {len(targets)} engines: {arguments.out}", file=sys.stderr)
@@ -152,44 +158,56 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Record what the reference models do under each kv dtype.")
     parser.add_argument("--models", nargs="+", default=WRITERS, choices=WRITERS, metavar="NAME")
-    parser.add_argument("--prompts", default="full", help="a prompt set (default: full)")
+    parser.add_argument("--prompts", default="smoke", help="the set to write and score (default: smoke)")
     parser.add_argument(
-        "--limit", type=int, help="only the first so many prompts, evenly spread over the set"
+        "--penalised", default="smoke-penalised", help="the set with a penalty (default: smoke-penalised)"
     )
-    parser.add_argument("--max-tokens", type=int, help="tokens per output (default: the set's own)")
+    parser.add_argument(
+        "--runs", nargs="+", type=_run_directory, default=[], metavar="DIR", help="earlier runs to read"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     return parser.parse_args()
 
 
-def _first(prompt_set: PromptSet, limit: int | None) -> PromptSet:
-    if limit is None:
-        return prompt_set
-    step = max(1, len(prompt_set.prompts) // limit)
-    return replace(prompt_set, name=f"{prompt_set.name}-{limit}", prompts=prompt_set.prompts[::step][:limit])
+def _run_directory(path: str) -> Path:
+    if not (Path(path) / "engines").is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is no run directory: it has no engines/")
+    return Path(path)
 
 
 def _target(model: str, dtype: str) -> Target:
-    length = (("max_model_len", json.dumps(MAX_MODEL_LEN)),)
     return Target(
         id=f"{model}-{dtype}",
-        spec=EngineSpec(f"ref:{model}", dtype, engine_args=length),
+        spec=EngineSpec(f"ref:{model}", dtype),
         kv_dtype=dtype,
         variant=None,
-        baseline=EngineSpec(f"ref:{model}", BASELINE, engine_args=length),
+        baseline=EngineSpec(f"ref:{model}", BASELINE),
         baseline_id=f"{model}-{BASELINE}",
     )
+
+
+def adopt(run: Path, store: RunStore) -> None:
+    """Copy an earlier run's outputs, scores and verdicts into a run store."""
+    for pattern in ("engines/*/outputs-*.jsonl", "engines/*/scores-*.jsonl", "verdicts/*.json"):
+        for file in run.glob(pattern):
+            kept = store.root / file.relative_to(run)
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.copyfile(file, kept)
 
 
 class Evidence:
     """The outputs and scores of all engines, each produced when first asked for and then kept."""
 
-    def __init__(self, root: Path, targets: Sequence[Target], plain: PromptSet, penalised: PromptSet) -> None:
+    def __init__(
+        self, store: RunStore, targets: Sequence[Target], plain: PromptSet, penalised: PromptSet
+    ) -> None:
         self.plain = plain
         self.penalised = penalised
+        self.verdicts = [verdict for verdict, _ in store.verdicts()]
         requests = [Request(target, (plain, penalised), with_scores=True) for target in targets]
         self.session = Session(
             make_plan(requests),
-            RunStore(root),
+            store,
             child_engine_factory(SECONDS_PER_STEP),
             DevicePool(),
             notify=_report_steps(),
@@ -205,6 +223,7 @@ class Evidence:
             model=target.spec.model,
             kv_dtype=target.kv_dtype,
             resolved_kv_dtype=outputs.provenance.kv_cache_dtype,
+            verdict=self._verdict(target),
             prompts=len(outputs),
             scored_tokens=int(own[:, 0].sum()),
             nll=bootstrap(own, _nll),
@@ -218,6 +237,15 @@ class Evidence:
             same_as_baseline=sum(a.token_ids == b.token_ids for a, b in zip(outputs, trusted, strict=True)),
             samples={output.prompt_id: output.text for output in _spread(outputs, SAMPLES)},
         )
+
+    def _verdict(self, target: Target) -> str | None:
+        """Return what an earlier run concluded from this prompt set, in short."""
+        for verdict in self.verdicts:
+            about = (verdict.model, verdict.kv_dtype)
+            if about == (target.spec.model, target.kv_dtype) and self.plain.name in verdict.prompt_sets:
+                codes = dict.fromkeys(reason.code for reason in verdict.reasons)
+                return f"{verdict.verdict}: {', '.join(codes)}" if codes else str(verdict.verdict)
+        return None
 
     def figures(self, target: Target) -> PromptFigures:
         """Return what an engine made of its model's baseline texts, in the prompts' order."""
@@ -305,19 +333,22 @@ def _spread(outputs: OutputSet, count: int) -> list[Output]:
     return list(outputs.outputs[::step][:count])
 
 
-def markdown(rows: Sequence[Row], two_by_two: dict[str, dict[str, Estimate]]) -> Iterator[str]:
+def markdown(
+    rows: Sequence[Row], two_by_two: dict[str, dict[str, Estimate]], penalty: float
+) -> Iterator[str]:
     """Write the tables and the samples."""
     first = rows[0]
     yield f"{first.prompts} prompts; NLL in nats per token of the model's own `auto` text; 95 % intervals."
     yield ""
     yield (
-        "| model | kv dtype | scored tokens | NLL | delta NLL | top-1 agreement "
-        f"| loops | loops, penalty {PENALTY} | empty | mean tokens | equal to `auto` |"
+        "| model | kv dtype | verdict | scored tokens | NLL | delta NLL | top-1 agreement "
+        f"| loops | loops, penalty {penalty} | empty | mean tokens | equal to `auto` |"
     )
-    yield "| --- " * 11 + "|"
+    yield "| --- " * 12 + "|"
     for row in rows:
         yield (
-            f"| {row.model} | {row.kv_dtype} | {row.scored_tokens} | {row.nll.value:.3f} "
+            f"| {row.model} | {row.kv_dtype} | {row.verdict or ''} "
+            f"| {row.scored_tokens} | {row.nll.value:.3f} "
             f"| {row.delta_nll:+.3f} | {row.top1_agreement:.3f} | {row.loops} | {row.loops_penalised} "
             f"| {row.empty} | {row.mean_tokens:.0f} | {row.same_as_baseline} |"
         )
@@ -332,7 +363,7 @@ def _two_by_two_markdown(dtype: str, effects: dict[str, Estimate], rows: Sequenc
     yield ""
     yield "| | no key bias | key bias 512 |"
     yield "| --- | --- | --- |"
-    for attention in ("mha", "gqa"):
+    for attention in ("mha-rotated", "gqa"):
         pair = [cells[f"ref:{FACTORS[attention, bias]}"] for bias in ("none", "512")]
         figures = [
             f"{row.delta_nll.value:+.3f} / {row.top1_agreement.value:.3f} / {row.loops_penalised}"
