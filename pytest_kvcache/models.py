@@ -61,3 +61,26 @@ def _check_directory(directory: Path) -> None:
             f"model directory {directory} has no weights ({', '.join(WEIGHT_PATTERNS)}): "
             "download them, or check --kv-models"
         )
+    for name in sorted(names):
+        if name.endswith(".safetensors"):
+            _check_safetensors(directory / name)
+
+
+def _check_safetensors(file: Path) -> None:
+    """Raise `UsageError` for a file that ends before its own header does.
+
+    A header is eight bytes, its length as a little-endian number, and that much JSON.
+    """
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            header = int.from_bytes(stream.read(8), "little")
+    except OSError as error:
+        raise UsageError(
+            f"weights {file} cannot be read ({error.strerror}): check links and permissions"
+        ) from None
+    if size < 8 + header:
+        raise UsageError(
+            f"weights {file} are no whole safetensors file: a broken download, or a Git LFS pointer; "
+            "fetch them again"
+        )
