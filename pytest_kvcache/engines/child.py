@@ -120,6 +120,7 @@ class ChildEngine:
 
     def _exchange(self, request: wire.Request) -> Any:
         deadline = time.monotonic() + self._timeout
+        self._channel.settimeout(self._timeout)
         wire.send(self._channel, request)
         while True:
             self._channel.settimeout(max(0.01, deadline - time.monotonic()))

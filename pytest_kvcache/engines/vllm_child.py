@@ -121,6 +121,7 @@ class VllmModel:
             seed=sampling.seed if sampling.temperature > 0 else None,
         )
         inputs = [self._prompt_token_ids(prompt) for prompt in prompts]
+        self._check_lengths(inputs, sampling.max_tokens)
         results = self._run("generating", inputs, parameters, steps=sampling.max_tokens)
         return tuple(
             Output(
@@ -138,6 +139,7 @@ class VllmModel:
         from vllm import SamplingParams
 
         inputs = [[*request.prompt_token_ids, *request.token_ids] for request in requests]
+        self._check_lengths(inputs, 0)
         limit = self.llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens
         steps = -(-sum(map(len, inputs)) // limit)
         parameters = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=top_k)
@@ -150,19 +152,22 @@ class VllmModel:
     def _run(self, phase: str, inputs: list[list[int]], parameters: Any, *, steps: int) -> list[Any]:
         if not self.llm.reset_prefix_cache():
             raise EngineError("its prefix cache could not be emptied before a prompt set")
-        self._check_lengths(inputs, parameters.max_tokens)
         prompts = [{"prompt_token_ids": ids} for ids in inputs]
         with self._steps_reported(phase, steps):
             results: list[Any] = self.llm.generate(prompts, parameters, use_tqdm=False)
         return results
 
     def _check_lengths(self, inputs: list[list[int]], max_tokens: int) -> None:
-        limit = self.llm.llm_engine.vllm_config.model_config.max_model_len
+        # One less than the model's own: to score a text, vLLM must have room for one token after it.
+        limit = self.llm.llm_engine.vllm_config.model_config.max_model_len - 1
         longest = max(map(len, inputs), default=0)
+        if not all(inputs):
+            raise EngineError("a prompt came out as no tokens: is it empty, or has the model no tokenizer?")
         if longest + max_tokens > limit:
             raise EngineError(
-                f"a prompt of {longest} tokens and {max_tokens} to generate exceed the model's {limit}: "
-                "shorten the prompt, lower --kv-max-tokens, or raise max_model_len with --kv-engine-arg"
+                f"a prompt of {longest} tokens and {max_tokens} to generate are more than the {limit} that "
+                "the model has room for: shorten the prompt, lower --kv-max-tokens, or raise max_model_len "
+                "with --kv-engine-arg"
             )
 
     @contextmanager
@@ -271,14 +276,13 @@ def one_line(error: Exception) -> str:
 
 
 def _explanation(error: Exception) -> str:
-    """Return an exception's text; of a pydantic error, which opens with a count, what it found first."""
-    from pydantic import ValidationError
-
-    if not isinstance(error, ValidationError):
+    """Return an exception's text; of pydantic's, which opens with a count, the first thing it found."""
+    findings = getattr(error, "errors", None)
+    if type(error).__name__ != "ValidationError" or findings is None:
         return str(error)
-    finding = error.errors(include_url=False)[0]
-    place = ".".join([error.title, *map(str, finding["loc"])])
-    return f"{place}: {finding['msg']}"
+    finding = findings(include_url=False)[0]
+    place = ".".join(map(str, [getattr(error, "title", "?"), *finding["loc"]]))
+    return f"{place}: {finding['msg'].removeprefix('Value error, ')}"
 
 
 def _cpu_defaults() -> dict[str, Any]:
