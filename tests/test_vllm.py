@@ -257,12 +257,11 @@ class TestScoring:
         ]
         assert np.concatenate(agreement).mean() > 0.9
 
-    def test_rounding_the_cache_costs_probability_and_less_so_in_fewer_layers(
+    def test_rounding_the_cache_costs_probability_and_does_so_otherwise_in_fewer_layers(
         self, baseline: Life, candidate: Life, partial: Life
     ) -> None:
         assert 0 < delta_nll(candidate, baseline) < 0.5
-        assert delta_nll(partial, baseline) != delta_nll(candidate, baseline)
-        assert delta_nll(partial, baseline) != 0
+        assert 0 < delta_nll(partial, baseline) != delta_nll(candidate, baseline)
         assert same_top(candidate, baseline) < 1
 
 
