@@ -59,5 +59,5 @@ venv:
 models: venv
 	$(BIN)/kvcache models build $(MODELS)
 clean:  ## remove all that these commands made here (reference models stay in the user's cache)
-	rm -rf .venv .venvs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venvs .kvcache .benchmarks build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_kvcache.errors import EngineError, KvCacheError, QualityError, UsageError
     from pytest_kvcache.measures.degeneration import find_degeneration
     from pytest_kvcache.measures.repetition import ngram_repetition
+    from pytest_kvcache.policy import Limits
     from pytest_kvcache.records import (
         EngineSpec,
         Message,
@@ -52,6 +53,7 @@ _HOMES = {
     "errors": ("EngineError", "KvCacheError", "QualityError", "UsageError"),
     "measures.degeneration": ("find_degeneration",),
     "measures.repetition": ("ngram_repetition",),
+    "policy": ("Limits",),
     "records": (
         "EngineSpec",
         "Message",
@@ -99,6 +101,7 @@ __all__ = [
     "EngineHandle",
     "EngineSpec",
     "KvCacheError",
+    "Limits",
     "Message",
     "Metric",
     "Output",

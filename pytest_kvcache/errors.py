@@ -15,6 +15,10 @@ class EngineError(KvCacheError):
     """An engine could not start, broke, or hung. The verdict of that engine is red."""
 
 
+class RequestError(EngineError):
+    """An engine refused one request, such as a prompt beyond the model's length, and lives on."""
+
+
 class QualityError(KvCacheError, AssertionError):
     """An output is not safe. ``codes`` are the :class:`~pytest_kvcache.records.ReasonCode` values
     that apply, so that a declared known-bad failure can be told from a new one."""

@@ -5,14 +5,18 @@ The marker's keywords are the fields of `KvSensitive`; a keyword that is none of
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 from pytest_kvcache.dtypes import canonical_dtype
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.plan import Target
 from pytest_kvcache.records import PromptSet
+
+Prompts = str | PathLike[str] | PromptSet
 
 DEFAULT_PROMPTS = "smoke"
 
@@ -32,7 +36,7 @@ class KvSensitive:
     of these. ``max_tokens`` overrides the sets' own. ``dtypes`` and ``models`` narrow what the command
     line gives; they never add to it."""
 
-    prompts: str | PromptSet | Sequence[str | PromptSet] = DEFAULT_PROMPTS
+    prompts: Prompts | Sequence[Prompts] = DEFAULT_PROMPTS
     max_tokens: int | None = None
     dtypes: Sequence[str] | None = None
     models: Sequence[str] | None = None
@@ -54,6 +58,11 @@ class KvSensitive:
         for name in ("dtypes", "models"):
             if isinstance(getattr(marker, name), str):
                 raise UsageError(f"{where}: kv_sensitive({name}=...) takes a list, e.g. {name}=['...']")
+        if not _are_prompts(marker.prompts):
+            raise UsageError(
+                f"{where}: kv_sensitive(prompts=...) takes the name of a set, a .jsonl file, a PromptSet, "
+                "or a list of these"
+            )
         tokens: Any = marker.max_tokens
         if tokens is not None and not (isinstance(tokens, int) and tokens >= 1):
             raise UsageError(f"{where}: kv_sensitive(max_tokens=...) takes a positive number of tokens")
@@ -61,7 +70,9 @@ class KvSensitive:
 
     @property
     def prompt_sets(self) -> tuple[str | PromptSet, ...]:
-        return (self.prompts,) if isinstance(self.prompts, str | PromptSet) else tuple(self.prompts)
+        """The declared sets, files by their path as text."""
+        declared = [self.prompts] if isinstance(self.prompts, str | PathLike | PromptSet) else self.prompts
+        return tuple(os.fspath(s) if isinstance(s, PathLike) else s for s in declared)
 
     def admits(self, target: Target) -> bool:
         """Whether the test is to run on a target, by its dtype (or variant) and model."""
@@ -71,3 +82,9 @@ class KvSensitive:
             return True
         names = {target.variant or canonical_dtype(target.kv_dtype)}
         return bool(names & {canonical_dtype(name) for name in self.dtypes})
+
+
+def _are_prompts(value: Any) -> bool:
+    if isinstance(value, str | PathLike | PromptSet):
+        return True
+    return isinstance(value, list | tuple) and bool(value) and all(map(_are_prompts, value))

@@ -6,7 +6,9 @@ Every option has an ini twin: ``--kv-dtypes`` is ``kv_dtypes``. The command line
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +19,8 @@ from pytest_kvcache.errors import UsageError
 from pytest_kvcache.files import slug
 from pytest_kvcache.models import check_model
 from pytest_kvcache.plan import Target
-from pytest_kvcache.records import EngineSpec
+from pytest_kvcache.records import EngineSpec, content_key
+from pytest_kvcache.redact import is_secret_name
 
 if TYPE_CHECKING:
     from pytest_kvcache.policy import Policy, Variant
@@ -85,14 +88,18 @@ def read_settings(config: pytest.Config) -> Settings:
     """Check all options; raise `UsageError` with one line for the first that is wrong."""
 
     def text(name: str) -> str | None:
-        return config.getoption(f"kv_{name}") or config.getini(f"kv_{name}") or None
+        value = config.getoption(f"kv_{name}")
+        if value == "":
+            flag = f"--kv-{name.replace('_', '-')}"
+            raise UsageError(
+                f"{flag} is given but empty: is a variable unset? Give it a value or leave it out"
+            )
+        return value or config.getini(f"kv_{name}") or None
 
     def path(name: str) -> Path | None:
-        value = config.getoption(f"kv_{name}")
-        if value:
-            return Path(config.invocation_params.dir, value)
-        value = config.getini(f"kv_{name}")
-        return Path(config.rootpath, value) if value else None
+        value = text(name)
+        given = config.getoption(f"kv_{name}") is not None
+        return Path(config.invocation_params.dir if given else config.rootpath, value) if value else None
 
     arguments = config.getoption("kv_engine_arg") or config.getini("kv_engine_arg").splitlines()
     prompts, policy = path("prompts"), path("policy")
@@ -139,9 +146,28 @@ def make_targets(settings: Settings, policy: Policy) -> tuple[Target, ...]:
         check_model(model)
     names = _model_names(settings.models)
     ordered = sorted(dtypes.values(), key=lambda name: canonical_dtype(name) != baseline)
-    return tuple(
+    targets = tuple(
         _target(model, names[model], name, settings, policy) for model in settings.models for name in ordered
     )
+    _check_distinct(targets)
+    return targets
+
+
+def _check_distinct(targets: Sequence[Target]) -> None:
+    """Raise `UsageError` for targets that are one engine, or would be reported under one name."""
+    for target in targets:
+        if target.is_baseline and target.variant:
+            raise UsageError(
+                f"variant {target.variant} is the same engine as the baseline {target.baseline_id}: "
+                "give it engine arguments or another kv dtype"
+            )
+    for one, other in combinations(targets, 2):
+        if one.spec == other.spec:
+            raise UsageError(f"{one.id} and {other.id} are one and the same engine: leave one of them out")
+        if one.id == other.id:
+            raise UsageError(
+                f"two targets would both be called {one.id}: rename a variant or model directory"
+            )
 
 
 def _target(model: str, model_name: str, name: str, settings: Settings, policy: Policy) -> Target:
@@ -181,7 +207,9 @@ def _model_names(models: tuple[str, ...]) -> dict[str, str]:
     """Return a short name for each model, the last part of its path unless two share it."""
     short = {model: slug(model.removeprefix("ref:").rstrip("/").rpartition("/")[2]) for model in models}
     clashing = {name for name in short.values() if list(short.values()).count(name) > 1}
-    return {model: slug(model) if name in clashing else name for model, name in short.items()}
+    names = {model: slug(model) if name in clashing else name for model, name in short.items()}
+    still = {name for name in names.values() if list(names.values()).count(name) > 1}
+    return {m: f"{name}-{content_key(m)[:6]}" if name in still else name for m, name in names.items()}
 
 
 def _split(text: str | None, flag: str) -> tuple[str, ...]:
@@ -205,9 +233,14 @@ def _engine_args(lines: list[str]) -> tuple[tuple[str, str], ...]:
             raise UsageError(
                 f"--kv-engine-arg={name}=... is set by --kv-models and --kv-dtypes: leave it out here"
             )
+        if is_secret_name(name):
+            raise UsageError(
+                f"--kv-engine-arg={name}=... is a secret: set it in the environment, e.g. as HF_TOKEN"
+            )
         if name in arguments:
             raise UsageError(f"--kv-engine-arg={name}=... is given twice: keep one")
-        arguments[name] = _json_text(value)
+        # A commit may look like a number; it is text all the same.
+        arguments[name] = json.dumps(value.strip("\"'")) if name == "revision" else _json_text(value)
     return tuple(sorted(arguments.items()))
 
 

@@ -16,6 +16,7 @@ from pytest_kvcache.options import add_options, read_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_kvcache.policy import Limits
     from pytest_kvcache.records import PlannedOutputs, Verdict
     from pytest_kvcache.run import Run
     from pytest_kvcache.session import EngineHandle
@@ -73,6 +74,12 @@ def kv_outputs(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> Pla
 def kv_baseline(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> PlannedOutputs:
     """What the target's baseline wrote for the same prompts."""
     return request.config.stash[RUN].outputs(request.node, vllm_engine.target.of_baseline())
+
+
+@pytest.fixture
+def kv_limits(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> Limits:
+    """The limits that the policy sets for the target's model."""
+    return request.config.stash[RUN].limits(vllm_engine.target)
 
 
 @pytest.fixture

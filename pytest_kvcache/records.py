@@ -113,6 +113,8 @@ class Declared:
     """What the tests of a run declared, summed up for whoever did not collect them."""
 
     prompt_sets: tuple[PromptSetUse, ...]
+    verdicts_planned: int
+    """Verdicts that the selected tests are to give."""
     verdicts_left_out: int
     """Tests with a verdict that were deselected although others of their tier run."""
 
@@ -300,6 +302,7 @@ class ReasonCode(StrEnum):
     PENALTIES = "penalties-ineffective"
     # the run itself
     ENGINE_FAILED = "engine-failed"
+    NOT_FINITE = "not-finite"
     BASELINE_FAILED = "baseline-failed"
     BASELINE_QUANTIZED = "baseline-quantized"
     BASELINE_DEGENERATE = "baseline-degenerate"
@@ -390,6 +393,7 @@ class Excerpt:
     """One prompt with what baseline and candidate wrote: evidence for a verdict."""
 
     verdict_id: str
+    prompt_set: str
     prompt_id: str
     prompt_text: str
     baseline_text: str

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_kvcache.errors import UsageError
 
 KEPT = 5
+SECONDS_TO_KEEP_ALL = 24 * 3600
 
 
-def new_run_directory(report: Path) -> Path:
-    """Make and return ``REPORT/runs/TIME-XXXX`` of mode 0700, and remove all but the newest `KEPT`.
+def name_run_directory(report: Path) -> Path:
+    """Return ``REPORT/runs/TIME-XXXX``, a name that no other run has; nothing is made yet."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    return report / "runs" / f"{stamp}-{secrets.token_hex(4)}"
 
-    A report directory that is made here ignores itself in git: what models write is confidential.
-    Raises `UsageError` if it cannot be written.
+
+def make_run_directory(directory: Path) -> None:
+    """Make a run directory of mode 0700 unless it is there, and remove old ones beside it.
+
+    The newest `KEPT` stay, and all of the last day, which may be in use. A report directory that is made
+    here ignores itself in git: what models write is confidential. Raises `UsageError` if it cannot be
+    written.
     """
-    runs = report / "runs"
+    runs = directory.parent
+    report = runs.parent
     try:
         if not report.exists():
-            report.mkdir(mode=0o700, parents=True)
-            (report / ".gitignore").write_text("*\n", encoding="ascii")
+            report.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (report / ".gitignore").write_text("*\n")
         runs.mkdir(mode=0o700, exist_ok=True)
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        directory = Path(tempfile.mkdtemp(dir=runs, prefix=f"{stamp}-"))
+        directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UsageError(
             f"--kv-report: cannot write to {report} ({error.strerror}): choose another"
         ) from None
     for old in sorted(runs.iterdir())[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
-    return directory
+        if time.time() - old.stat().st_mtime > SECONDS_TO_KEEP_ALL:
+            shutil.rmtree(old, ignore_errors=True)

@@ -10,16 +10,18 @@ it waits for the texts of a baseline that runs on a device of its own, for a bas
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
 
 from pytest_kvcache import verdicts
+from pytest_kvcache.dtypes import is_quantized
 from pytest_kvcache.engines import Engine, EngineFactory
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.pool import TOP_K, EnginePool, Life, Notify
-from pytest_kvcache.errors import EngineError
+from pytest_kvcache.errors import EngineError, RequestError, UsageError
 from pytest_kvcache.excerpts import choose_excerpts
 from pytest_kvcache.plan import EngineJob, Plan, Request, Target, is_scored, make_plan
 from pytest_kvcache.policy import Policy
@@ -37,6 +39,7 @@ from pytest_kvcache.records import (
     ScoreRequest,
     ScoreSet,
     Verdict,
+    content_key,
 )
 from pytest_kvcache.store import RunStore
 
@@ -63,21 +66,45 @@ class Session:
     def outputs(self, target: Target, prompt_set: PromptSet) -> OutputSet:
         """Return the target's outputs for a whole prompt set, generating them if nobody has.
 
-        Raises `EngineError` with the engine's own reason if it broke.
+        Raises `EngineError` with the engine's own reason if it broke or refused the set.
         """
         self._include(Request(target, (prompt_set,)))
-        return self._await(target, [target.spec], lambda: self._store.outputs(target.spec, prompt_set))
+        return self._await(
+            target, prompt_set, [target.spec], lambda: self._store.outputs(target.spec, prompt_set)
+        )
 
     def scores(self, target: Target, prompt_set: PromptSet) -> ScoreSet:
         """Return the target's scores of its baseline's texts for a prompt set.
 
-        Raises `EngineError` if either engine broke.
+        Raises `EngineError` if either engine broke or refused the set, and `UsageError` for a penalised
+        set: its texts are not scored.
         """
+        if not is_scored(prompt_set):
+            raise UsageError(f"{prompt_set.name} is sampled under penalties, and such texts are not scored")
         self._include(Request(target, (prompt_set,), with_scores=True))
-        needs = [target.spec, target.baseline]
         return self._await(
-            target, needs, lambda: self._store.scores(target.spec, prompt_set, target.baseline)
+            target,
+            prompt_set,
+            [target.spec, target.baseline],
+            lambda: self._store.scores(target.spec, prompt_set, target.baseline),
         )
+
+    def check_resolved(self, target: Target, outputs: OutputSet) -> None:
+        """Raise `EngineError` if what vLLM resolved is not what these outputs will be taken for.
+
+        Verdicts check more; this is for tests that look at outputs without one.
+        """
+        resolved = outputs.provenance.kv_cache_dtype
+        if target.is_baseline and outputs.provenance.kv_cache_quantized:
+            raise EngineError(
+                f"the baseline {target.id} resolved to a quantized cache ({resolved}): "
+                "use --kv-baseline=bfloat16"
+            )
+        if is_quantized(target.spec.kv_cache_dtype) and not outputs.provenance.kv_cache_quantized:
+            raise EngineError(
+                f"{target.id} asked for {target.spec.kv_cache_dtype} and vLLM resolved {resolved}: "
+                "it tests nothing"
+            )
 
     def verdict(
         self, target: Target, prompt_sets: Sequence[PromptSet], policy: Policy, today: date
@@ -88,14 +115,17 @@ class Session:
         """
         self._include(Request(target, tuple(prompt_sets), with_scores=True))
         verdict, excerpts = self._decide(target, prompt_sets, policy, today)
-        self._store.put_verdict(verdict, excerpts)
+        engines = [target.spec.key, target.baseline.key]
+        self._store.put_verdict(verdict, excerpts, key=content_key([engines, *(s.key for s in prompt_sets)]))
         return verdict
 
     def live(self, target: Target) -> Engine:
         """Return the target's started engine, for work that no plan foresaw. `release` ends it."""
         self._include(Request(target, (), ad_hoc=True))
-        job = self._job(target)
-        return self._start(job).engine
+        failure = self._store.failure(target.spec)
+        if failure is not None:
+            raise EngineError(failure)
+        return self._start(self._job(target)).engine
 
     def provenance(self, target: Target) -> Provenance:
         """Return what the target's engine resolved, starting it unless it has run already."""
@@ -118,9 +148,16 @@ class Session:
 
     # How entries come to be
 
-    def _await(self, target: Target, needs: Sequence[EngineSpec], read: Callable[[], _T | None]) -> _T:
+    def _await(
+        self,
+        target: Target,
+        prompt_set: PromptSet,
+        needs: Sequence[EngineSpec],
+        read: Callable[[], _T | None],
+    ) -> _T:
         while (entry := read()) is None:
-            for failure in map(self._store.failure, needs):
+            for spec in needs:
+                failure = self._store.failure(spec, prompt_set)
                 if failure is not None:
                     raise EngineError(failure)
             if not self._help(self._job(target)):
@@ -143,41 +180,61 @@ class Session:
 
     def _may_start(self, job: EngineJob) -> bool:
         """Whether all that the job scores is written, or being written by a running baseline."""
+        return not any(self._is_awaited(job, s) for s in job.score) or self._store.is_running(job.baseline)
+
+    def _is_awaited(self, job: EngineJob, prompt_set: PromptSet) -> bool:
+        """Whether another engine has still to write the texts of a set that the job scores."""
         return (
-            job.spec == job.baseline
-            or all(self._store.has_outputs(job.baseline, s) for s in job.score)
-            or self._store.failure(job.baseline) is not None
-            or self._store.is_running(job.baseline)
+            job.spec != job.baseline
+            and not self._store.has_outputs(job.baseline, prompt_set)
+            and self._store.failure(job.baseline, prompt_set) is None
         )
 
     def _is_done(self, job: EngineJob) -> bool:
-        if self._store.failure(job.spec) is not None:
-            return True
-        return all(self._store.has_outputs(job.spec, s) for s in job.generate) and not self._unscored(job)
+        return not self._ungenerated(job) and not self._unscored(job)
+
+    def _ungenerated(self, job: EngineJob) -> list[PromptSet]:
+        return [
+            s
+            for s in job.generate
+            if self._store.failure(job.spec, s) is None and not self._store.has_outputs(job.spec, s)
+        ]
 
     def _unscored(self, job: EngineJob) -> list[PromptSet]:
-        """Return the sets that the job has still to score; none if their texts will never be."""
-        if job.spec != job.baseline and self._store.failure(job.baseline) is not None:
-            return []
-        return [s for s in job.score if not self._store.has_scores(job.spec, s, job.baseline)]
+        """Return the sets that the job has still to score; not those whose texts will never be."""
+        return [
+            s
+            for s in job.score
+            if self._store.failure(job.spec, s) is None
+            and self._store.failure(job.baseline, s) is None
+            and not self._store.has_scores(job.spec, s, job.baseline)
+        ]
 
     def _run(self, job: EngineJob) -> None:
         """Run a claimed job to its end, or keep the reason why it could not be."""
         try:
             life = self._start(job)
-            for prompt_set in job.generate:
-                if not self._store.has_outputs(job.spec, prompt_set):
+            for prompt_set in self._ungenerated(job):
+                with self._refusal_kept(job, prompt_set):
                     self._store.put_outputs(life.generate(prompt_set))
             for prompt_set in self._unscored(job):
                 texts = self._texts(job, prompt_set)
-                if texts is None:
-                    break
-                self._store.put_scores(life.score(texts))
+                if texts is not None:
+                    with self._refusal_kept(job, prompt_set):
+                        self._store.put_scores(life.score(texts))
         except EngineError as error:
             self._store.put_failure(job.spec, str(error))
             self._pool.release(str(error))
         if not job.keep_alive:
             self.release()
+
+    @contextmanager
+    def _refusal_kept(self, job: EngineJob, prompt_set: PromptSet) -> Iterator[None]:
+        """Keep a refusal for its set alone: the engine lives, and other tests' sets may do."""
+        try:
+            yield
+        except RequestError as error:
+            self._store.put_failure(job.spec, str(error), prompt_set)
 
     def _start(self, job: EngineJob) -> Life:
         return self._pool.get(

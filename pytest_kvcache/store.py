@@ -7,7 +7,8 @@ are free when it dies.
     ROOT/engines/SPEC/outputs-SET.jsonl      a header line, then one `Output` a line
     ROOT/engines/SPEC/scores-SET-TEXT.jsonl  a header line, then one `Score` a line
     ROOT/engines/SPEC/failure.txt            why the engine broke, one line
-    ROOT/engines/SPEC/report.json            an `EngineReport`, once the engine has ended
+    ROOT/engines/SPEC/refused-SET.txt        why the engine refused one set and lived on, one line
+    ROOT/engines/SPEC/report-TIME.json       an `EngineReport` for each life of the engine that has ended
     ROOT/engines/SPEC/engine.log             what the engine printed
     ROOT/verdicts/ID-SETS.json               a `Verdict` with its `Excerpt`s
     ROOT/declared.json                       what the run's collection declared
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +41,6 @@ from pytest_kvcache.records import (
     Score,
     ScoreSet,
     Verdict,
-    content_key,
 )
 
 FORMAT = 1
@@ -70,7 +71,8 @@ class _Judged(msgspec.Struct, frozen=True):
 class RunStore:
     """The outputs, scores, failures and verdicts of one run, below one directory of mode 0700.
 
-    Reading raises `KvCacheError` for an entry that is damaged; what is absent is None.
+    Reading raises `KvCacheError` for an entry that is damaged, and writing where there is no room; what
+    is absent is None.
     """
 
     def __init__(self, root: Path) -> None:
@@ -107,27 +109,30 @@ class RunStore:
     def has_scores(self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec) -> bool:
         return self._scores_path(spec, prompt_set, text_of.key).exists()
 
-    def failure(self, spec: EngineSpec) -> str | None:
-        """Return why the engine broke, in one line; None while it has not."""
-        try:
-            return (self._engine(spec) / "failure.txt").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
+    def failure(self, spec: EngineSpec, prompt_set: PromptSet | None = None) -> str | None:
+        """Return why the engine broke, or refused this set, in one line; None if neither."""
+        broke = _read_text(self._engine(spec) / "failure.txt")
+        if broke is not None or prompt_set is None:
+            return broke
+        return _read_text(self._engine(spec) / f"refused-{prompt_set.key}.txt")
 
-    def put_failure(self, spec: EngineSpec, message: str) -> None:
-        write_atomically(self._engine(spec) / "failure.txt", message.encode())
+    def put_failure(self, spec: EngineSpec, message: str, prompt_set: PromptSet | None = None) -> None:
+        """Keep why the engine broke, or, with a set, why it refused that set alone."""
+        name = "failure.txt" if prompt_set is None else f"refused-{prompt_set.key}.txt"
+        _write(self._engine(spec) / name, message.encode())
 
     def put_report(self, report: EngineReport) -> None:
-        write_atomically(self._engine(report.spec) / "report.json", msgspec.json.encode(report))
+        _write(self._engine(report.spec) / f"report-{time.time_ns()}.json", msgspec.json.encode(report))
 
     def reports(self) -> tuple[EngineReport, ...]:
         """Return the reports of all engines that have ended, by label."""
-        files = sorted(self.root.glob("engines/*/report.json"))
+        files = sorted(self.root.glob("engines/*/report-*.json"))
         return tuple(sorted((_read_json(f, EngineReport) for f in files), key=lambda r: r.label))
 
-    def put_verdict(self, verdict: Verdict, excerpts: tuple[Excerpt, ...]) -> None:
-        name = f"{slug(verdict.id)}-{content_key(verdict.prompt_sets)}.json"
-        write_atomically(self.root / "verdicts" / name, msgspec.json.encode(_Judged(verdict, excerpts)))
+    def put_verdict(self, verdict: Verdict, excerpts: tuple[Excerpt, ...], *, key: str) -> None:
+        """Keep a verdict; ``key`` identifies the engines and sets that it is about."""
+        name = f"{slug(verdict.id)}-{key}.json"
+        _write(self.root / "verdicts" / name, msgspec.json.encode(_Judged(verdict, excerpts)))
 
     def verdicts(self) -> tuple[tuple[Verdict, tuple[Excerpt, ...]], ...]:
         """Return all verdicts, each with its excerpts, in the order of their names."""
@@ -135,22 +140,19 @@ class RunStore:
         return tuple((entry.verdict, entry.excerpts) for entry in entries)
 
     def put_declared(self, declared: Declared) -> None:
-        write_atomically(self.root / "declared.json", msgspec.json.encode(declared))
+        _write(self.root / "declared.json", msgspec.json.encode(declared))
 
     def declared(self) -> Declared:
         """Return what the collection declared; nothing if no kv test was collected."""
         path = self.root / "declared.json"
-        return _read_json(path, Declared) if path.exists() else Declared((), 0)
+        return _read_json(path, Declared) if path.exists() else Declared((), 0, 0)
 
     def put_refusal(self, message: str) -> None:
-        write_atomically(self.root / "refused.txt", message.encode())
+        _write(self.root / "refused.txt", message.encode())
 
     def refusal(self) -> str | None:
         """Return which declaration of a test was wrong, in one line; None if none was."""
-        try:
-            return (self.root / "refused.txt").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
+        return _read_text(self.root / "refused.txt")
 
     def log(self, spec: EngineSpec) -> Path:
         """Return the file that the engine's own words go to."""
@@ -202,7 +204,23 @@ class RunStore:
 
 
 def _write_lines(path: Path, header: msgspec.Struct, records: Sequence[Any]) -> None:
-    write_atomically(path, msgspec.json.Encoder().encode_lines([header, *records]))
+    _write(path, msgspec.json.Encoder().encode_lines([header, *records]))
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise KvCacheError(
+            f"cannot write {path} ({error.strerror}): make room, or name another --kv-report"
+        ) from None
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
 
 
 def _read_lines(

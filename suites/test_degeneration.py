@@ -9,11 +9,15 @@ import pytest_kvcache as kv
 
 @pytest.mark.kv_smoke
 @pytest.mark.kv_sensitive(prompts=["smoke", "smoke-penalised"])
-def test_degeneration(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs) -> None:
-    kv.assert_degeneration_within(kv_outputs, kv_baseline)
+def test_degeneration(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    kv.assert_degeneration_within(kv_outputs, kv_baseline, margin=kv_limits.degenerate_excess)
 
 
 @pytest.mark.kv_full
 @pytest.mark.kv_sensitive(prompts=["full", "full-penalised", "full-frequency"])
-def test_degeneration_full(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs) -> None:
-    kv.assert_degeneration_within(kv_outputs, kv_baseline)
+def test_degeneration_full(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    kv.assert_degeneration_within(kv_outputs, kv_baseline, margin=kv_limits.degenerate_excess)

@@ -9,11 +9,15 @@ import pytest_kvcache as kv
 
 @pytest.mark.kv_smoke
 @pytest.mark.kv_sensitive(prompts="smoke-penalised")
-def test_penalties(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs) -> None:
-    kv.assert_penalties_effective(kv_outputs, kv_baseline)
+def test_penalties(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    kv.assert_penalties_effective(kv_outputs, kv_baseline, margin=kv_limits.penalised_repetition_excess)
 
 
 @pytest.mark.kv_full
 @pytest.mark.kv_sensitive(prompts=["full-penalised", "full-frequency"])
-def test_penalties_full(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs) -> None:
-    kv.assert_penalties_effective(kv_outputs, kv_baseline)
+def test_penalties_full(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    kv.assert_penalties_effective(kv_outputs, kv_baseline, margin=kv_limits.penalised_repetition_excess)

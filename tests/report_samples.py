@@ -139,6 +139,7 @@ BROKEN = replace(
 )
 EXCERPT = Excerpt(
     verdict_id=FAILED.id,
+    prompt_set=FAILED.prompt_sets[0],
     prompt_id="story-07",
     prompt_text="Tell me about a robot who lived on a hill.",
     baseline_text="He was a gentle soul, and every morning he went down to the village to help.",
@@ -167,7 +168,9 @@ def hostile_results() -> Results:
     """Return results in which every text that could come from a model or a user is hostile."""
     reason = Reason(ReasonCode.DEGENERATE, None, HOSTILE)
     bad = verdict(VerdictKind.FAIL, id=f"id{HOSTILE}", model=HOSTILE, kv_dtype=HOSTILE, reasons=(reason,))
-    excerpt = Excerpt(bad.id, HOSTILE, HOSTILE, HOSTILE, f"{HOSTILE} and more", EXCERPT.signals)
+    excerpt = Excerpt(
+        bad.id, bad.prompt_sets[0], HOSTILE, HOSTILE, HOSTILE, f"{HOSTILE} and more", EXCERPT.signals
+    )
     engine = replace(BROKEN, label=HOSTILE, failure=HOSTILE, log=HOSTILE)
     run = replace(RUN, command=("pytest", HOSTILE), selection=Selection(HOSTILE, HOSTILE, 3))
     return results(bad, run=run, engines=(engine,), excerpts=(excerpt,))

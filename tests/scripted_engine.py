@@ -10,6 +10,7 @@ engine arguments, so that a test says it where it says everything else:
 ``hang_at``     the same places: never answers
 ``grandchild``  a file: starts a process that outlives it, and writes its pid there
 ``resolves_to`` the kv dtype that it says it resolved
+``refuses_prompts`` refuses a penalised set of so many prompts, and lives on
 ``seconds``     how long each step takes
 
 Arguments whose name begins with ``candidate_`` hold for quantized dtypes alone. Every start appends a
@@ -147,6 +148,8 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
             return wire.Ready(script.provenance())
         case wire.Generate():
             script.act("generating")
+            if len(request.prompts) == script.arguments.get("refuses_prompts") and request.sampling.penalised:
+                raise RuntimeError(f"scripted refusal of {len(request.prompts)} prompts")
             return wire.Outputs(tuple(script.generate(p, request.sampling) for p in request.prompts))
         case wire.ScoreTexts():
             script.act("scoring")

@@ -140,6 +140,8 @@ class TestSelection:
             ("'smoke'", "*keywords only*prompts='smoke'*"),
             ("dtypes='fp8'", "*dtypes=...*takes a list*"),
             ("max_tokens=0", "*positive number of tokens*"),
+            ("dtypes=['fp8-e4m3']", "*unknown kv dtype 'fp8-e4m3'*"),
+            ("prompts=5", "*takes the name of a set, a .jsonl file, a PromptSet*"),
             ("prompts='smoky'", "*no prompt set is called 'smoky'*did you mean smoke*"),
             ("prompts='missing.jsonl'", "*no prompt file 'missing.jsonl'*"),
         ],
@@ -166,6 +168,9 @@ class TestUsageErrors:
         ("arguments", "complaint"),
         [
             (("--kv-dtypes=fp9", "--kv-models=m"), "unknown kv dtype 'fp9': did you mean fp8*"),
+            (("--kv-dtypes=", "--kv-models=m"), "--kv-dtypes is given but empty*"),
+            ((*GATE, "--kv-policy="), "--kv-policy is given but empty*"),
+            ((*GATE, "--kv-engine-arg=hf_token=x"), "*is a secret: set it in the environment*"),
             (("--kv-dtypes=fp8,", "--kv-models=m"), "--kv-dtypes=fp8, has an empty name*"),
             (("--kv-dtypes=fp8",), "--kv-dtypes was given without a model: add --kv-models*"),
             (("--kv-dtypes=auto", "--kv-models=m"), "*names only the baseline: add a candidate*"),
@@ -270,6 +275,51 @@ class TestVerdicts:
         [verdict] = results(project)["verdicts"]
         assert [reason["code"] for reason in verdict["reasons"]] == ["same-as-baseline"]
 
+    @pytest.mark.parametrize(
+        ("resolved", "complaint"),
+        [
+            ("--kv-engine-arg=resolves_to=fp8_e4m3", "*use --kv-baseline=bfloat16*"),
+            ("--kv-engine-arg=candidate_resolves_to=bfloat16", "*vLLM resolved bfloat16: it tests nothing*"),
+        ],
+    )
+    def test_what_vllm_resolved_is_checked_without_a_verdict_too(
+        self, project: pytest.Pytester, resolved: str, complaint: str
+    ) -> None:
+        project.makepyfile(OUTPUT_TEST)
+        result = project.runpytest(*GATE, resolved)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([complaint])
+
+    def test_two_tests_of_one_set_in_two_lengths_are_two_verdicts(self, project: pytest.Pytester) -> None:
+        project.makepyfile(
+            """
+            import pytest
+
+            @pytest.mark.kv_sensitive(prompts="smoke", max_tokens=4)
+            def test_short(kv_verdict):
+                pass
+
+            @pytest.mark.kv_sensitive(prompts="smoke")
+            def test_whole(kv_verdict):
+                pass
+            """
+        )
+        project.runpytest(*GATE).assert_outcomes(passed=1, failed=1)
+        assert sorted(v["verdict"] for v in results(project)["verdicts"]) == ["inconclusive", "pass"]
+
+    def test_a_set_that_the_engine_refuses_spoils_no_other(self, project: pytest.Pytester) -> None:
+        project.makepyfile(
+            VERDICT_TEST
+            + """
+@pytest.mark.kv_sensitive(prompts="full-penalised")
+def test_refused(kv_outputs):
+    pass
+"""
+        )
+        result = project.runpytest(*GATE, "--kv-engine-arg=refuses_prompts=32")
+        result.assert_outcomes(passed=1, errors=2)
+        result.stdout.fnmatch_lines(["*scripted refusal of 32 prompts*"])
+
     def test_too_few_tokens_are_inconclusive_and_red(self, project: pytest.Pytester) -> None:
         project.makepyfile(VERDICT_TEST)
         result = project.runpytest(*GATE, "--kv-max-tokens=4")
@@ -300,9 +350,9 @@ class TestVerdicts:
 
     def test_a_hang_is_red_after_the_timeout(self, project: pytest.Pytester) -> None:
         project.makepyfile(VERDICT_TEST)
-        result = project.runpytest(*GATE, "--kv-engine-arg=candidate_hang_at=generating", "--kv-timeout=1")
+        result = project.runpytest(*GATE, "--kv-engine-arg=candidate_hang_at=generating", "--kv-timeout=5")
         result.assert_outcomes(failed=1)
-        result.stdout.fnmatch_lines(["*no answer for 1 s while generating*"])
+        result.stdout.fnmatch_lines(["*no answer for 5 s while generating*"])
 
 
 class TestKnownBad:
@@ -371,6 +421,34 @@ class TestFailClosed:
         project.makeini("[pytest]\nkv_dtypes = fp8\nkv_models = scripted/model\n")
         assert project.runpytest().ret == 0
 
+    def test_the_ini_file_leaves_other_tests_alone_even_if_it_is_wrong(
+        self, project: pytest.Pytester
+    ) -> None:
+        project.makepyfile("def test_unrelated(): pass")
+        project.makeini("[pytest]\nkv_dtypes = fp8\nkv_models = ./nowhere\n")
+        assert project.runpytest().ret == 0
+        assert project.runpytest("-n", "2").ret == 0
+        assert not (project.path / ".kvcache").exists()
+        project.makepyfile(test_kv=OUTPUT_TEST)
+        result = project.runpytest()
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: model directory nowhere does not exist*"])
+
+    def test_a_skipped_verdict_is_red_beside_others_that_ran(self, project: pytest.Pytester) -> None:
+        skipped = VERDICT_TEST.replace("@pytest.mark.kv", "@pytest.mark.skip\n@pytest.mark.kv")
+        project.makepyfile(skipped + OUTPUT_TEST)
+        result = project.runpytest(*GATE)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(["red: 1 planned verdicts were never given*"])
+        assert results(project)["run"]["complete"] is False
+
+    def test_reports_that_cannot_be_written_are_red(self, project: pytest.Pytester) -> None:
+        project.makepyfile(VERDICT_TEST)
+        project.mkdir("out").joinpath("results.json").mkdir()
+        result = project.runpytest(*GATE, "--kv-report=out")
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(["red: the reports could not be written*"])
+
     def test_everything_skipped_is_red(self, project: pytest.Pytester) -> None:
         project.makepyfile(VERDICT_TEST.replace("    pass", "    pytest.skip('not today')"))
         result = project.runpytest(*GATE, *BROKEN)
@@ -404,11 +482,14 @@ class TestSurroundings:
         assert [v["id"] for v in results(project)["verdicts"]] == ["a-fp8", "b-fp8"]
         result.stdout.fnmatch_lines(["*kvcache: a-auto loading*", "*2 verdicts: 2 pass*"])
 
-    def test_under_xdist_a_usage_error_is_still_one_line(self, project: pytest.Pytester) -> None:
-        project.makepyfile(VERDICT_TEST.replace("prompts", "promts"))
+    def test_under_xdist_a_usage_error_is_still_one_line_and_nothing_runs(
+        self, project: pytest.Pytester
+    ) -> None:
+        project.makepyfile(VERDICT_TEST.replace("prompts", "promts") + OUTPUT_TEST)
         result = project.runpytest(*GATE, "-n", "2")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stdout.fnmatch_lines(["ERROR: *promts*kv_sensitive takes*"])
+        assert "passed" not in result.stdout.str()
 
     def test_without_xdist(self, project: pytest.Pytester) -> None:
         project.makepyfile(VERDICT_TEST)

@@ -76,7 +76,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(KvCacheError, match=r"cannot write .*No space left.*--kv-report"):
         store.put_outputs(entries()[0])
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert store.outputs(SPEC, SET) is None

@@ -21,7 +21,7 @@ import msgspec
 
 from pytest_kvcache.engines import ProgressReport, wire
 from pytest_kvcache.engines.devices import Slot
-from pytest_kvcache.errors import EngineError
+from pytest_kvcache.errors import EngineError, RequestError
 from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
 from pytest_kvcache.text import printable
 
@@ -67,6 +67,10 @@ class ChildEngine:
                     start_new_session=True,
                     env={**os.environ, **slot.environment(), **(environment or {})},
                 )
+        except OSError as error:
+            self._channel.close()
+            os.close(self._lifeline)
+            raise EngineError(f"no engine could be started for {start.spec.model}: {error}") from None
         finally:
             theirs.close()
             os.close(lifeline)
@@ -112,7 +116,7 @@ class ChildEngine:
                 f"sent a broken answer while {phase} ({error}): is its version another?"
             ) from None
         if isinstance(reply, wire.Failure):
-            raise self._error(f"failed while {phase}: {printable(reply.message, 600)}")
+            raise self._error(f"failed while {phase}: {printable(reply.message, 600)}", RequestError)
         if not isinstance(reply, answer):
             self._kill()
             raise self._error(f"answered {type(reply).__name__} while {phase}: is its version another?")
@@ -127,10 +131,11 @@ class ChildEngine:
             reply = wire.receive(self._channel, wire.Reply)
             if not isinstance(reply, wire.Progress):
                 return reply
-            self._progress(reply.phase, reply.done, reply.total)
+            with suppress(OSError):  # A terminal that is gone is no reason to lose an engine.
+                self._progress(reply.phase, reply.done, reply.total)
 
-    def _error(self, what: str) -> EngineError:
-        return EngineError(f"engine {self.spec.model} ({self.spec.kv_cache_dtype}) {what} (log: {self._log})")
+    def _error(self, what: str, kind: type[EngineError] = EngineError) -> EngineError:
+        return kind(f"engine {self.spec.model} ({self.spec.kv_cache_dtype}) {what} (log: {self._log})")
 
     def _kill(self) -> str:
         """End all its processes, wait until they are gone, and say how the engine ended."""
@@ -141,18 +146,20 @@ class ChildEngine:
         # A crashed engine is gone by itself; give its own exit status the moment it needs.
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=0.5)
+        ended_by_itself = self._process.returncode is not None
         os.close(self._lifeline)
         try:
             status = self._process.wait(timeout=SECONDS_TO_STOP + 5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()
-        return _describe_exit(status)
+        return _describe_exit(status) if ended_by_itself else "it closed its side of the socket"
 
 
 def _describe_exit(status: int) -> str:
-    if status <= 128:
+    if 0 <= status <= 128:
         return f"it exited with status {status}"
-    name = signal.Signals(status - 128).name if status - 128 in set(signal.Signals) else str(status - 128)
+    number = -status if status < 0 else status - 128
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     hint = ", often the kernel's out-of-memory killer" if name == "SIGKILL" else ""
     return f"it was killed by {name}{hint}"

@@ -25,14 +25,14 @@ from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.identity import model_identity, text_hash
 from pytest_kvcache.errors import EngineError, KvCacheError
 from pytest_kvcache.records import Message, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
+from pytest_kvcache.redact import is_secret_name, redact
 
 PROGRESS_EVERY_SECONDS = 1.0
 CPU_CACHE_BYTES = 2 << 30
-SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 ENVIRONMENT = tuple(
-    (name, value)
+    (name, redact(value))
     for name, value in sorted(os.environ.items())
-    if name.startswith("VLLM_") and not any(secret in name for secret in SECRETS)
+    if name.startswith("VLLM_") and not is_secret_name(name)
 )
 """What was set from outside, before vLLM sets variables of its own."""
 
@@ -142,7 +142,7 @@ class VllmModel:
         self._check_lengths(inputs, 0)
         limit = self.llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens
         steps = -(-sum(map(len, inputs)) // limit)
-        parameters = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=top_k)
+        parameters = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=top_k, detokenize=False)
         results = self._run("scoring", inputs, parameters, steps=steps)
         return tuple(
             _score(request, result.prompt_logprobs, top_k)

@@ -19,7 +19,7 @@ import msgspec
 from pytest_kvcache.errors import KvCacheError, UsageError
 from pytest_kvcache.files import write_atomically
 from pytest_kvcache.records import EngineReport, Excerpt, Json, PromptSetUse, Verdict
-from pytest_kvcache.report.redact import redact, redact_command, redact_spec
+from pytest_kvcache.redact import redact, redact_command, redact_spec
 from pytest_kvcache.text import printable
 
 SCHEMA_VERSION: Final = 1
@@ -68,7 +68,12 @@ class Results:
         object.__setattr__(self, "verdicts", tuple(map(_redacted_verdict, self.verdicts)))
 
     def excerpts_of(self, verdict: Verdict) -> tuple[Excerpt, ...]:
-        return tuple(excerpt for excerpt in self.excerpts if excerpt.verdict_id == verdict.id)
+        """Return the evidence for a verdict. Two verdicts of one id, on two tiers, have sets of their own."""
+        return tuple(
+            excerpt
+            for excerpt in self.excerpts
+            if excerpt.verdict_id == verdict.id and excerpt.prompt_set in verdict.prompt_sets
+        )
 
 
 def write_results(directory: Path, results: Results) -> Path:

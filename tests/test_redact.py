@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pytest_kvcache.records import EngineSpec
-from pytest_kvcache.report.redact import redact, redact_command, redact_spec
+from pytest_kvcache.redact import redact, redact_command, redact_spec
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Secrets taken out of what a report quotes: the command line, engine arguments, failure lines.
+"""Redact: secrets taken out of whatever is kept or shown: the command line, engine arguments, failure lines.
 
 A value is a secret when its name says so (``hf_token=``, ``--api-key``, ``Authorization:``), when it
 has the shape of a well-known access token, or when it is the user part of a URL. Names are matched
@@ -32,6 +32,11 @@ _SHAPES = re.compile(
     r"\b(?:hf_\w{16,}|sk-[\w-]{16,}|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
     r"|xox[a-z]-[\w-]{10,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
 )
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what has this name is a secret: ``hf_token``, ``HF_TOKEN``, never ``max_tokens``."""
+    return _WHOLE_NAME.fullmatch(name) is not None
 
 
 def redact(text: str) -> str:
@@ -75,7 +80,7 @@ def _redacted_json(name: str, text: str) -> str:
 
 
 def _redacted_value(name: str, value: Json) -> Json:
-    if value is not None and _WHOLE_NAME.fullmatch(name):
+    if value is not None and is_secret_name(name):
         return HIDDEN
     match value:
         case str():

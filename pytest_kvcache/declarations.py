@@ -1,0 +1,100 @@
+"""Declarations: what collected tests say about themselves, read from pytest's items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kvcache.dtypes import check_dtype
+from pytest_kvcache.errors import UsageError
+from pytest_kvcache.markers import KvSensitive
+from pytest_kvcache.plan import Request
+from pytest_kvcache.records import Declared, PromptSet, PromptSetUse
+
+if TYPE_CHECKING:
+    from pytest_kvcache.policy import Policy
+
+TIERS = frozenset({"kv_smoke", "kv_full"})
+NO_TARGET = pytest.param(None, id="no-target")
+"""What a test is parametrised with that its marker admits to no target; it is deselected."""
+
+
+def declared_marker(item: pytest.Item, policy: Policy) -> KvSensitive:
+    """Return a test's `KvSensitive`, the default one if it has none.
+
+    Raises `UsageError` naming the test for wrong arguments, and for a kv dtype that does not exist:
+    misspelt, it would silently leave the test out.
+    """
+    mark = item.get_closest_marker("kv_sensitive")
+    if mark is None:
+        return KvSensitive()
+    marker = KvSensitive.from_arguments(item.nodeid, mark.args, mark.kwargs)
+    for name in marker.dtypes or ():
+        if name not in policy.variants:
+            try:
+                check_dtype(name)
+            except UsageError as error:
+                raise UsageError(f"{item.nodeid}: {error}") from None
+    return marker
+
+
+def is_kv(item: pytest.Item) -> bool:
+    """Whether a test is parametrised over targets."""
+    return "vllm_engine" in _parameters(item)
+
+
+def parameter(item: pytest.Item) -> Any:
+    """Return a test's `Target`; None if it is no kv test, or is admitted to no target."""
+    return _parameters(item).get("vllm_engine")
+
+
+def judges(item: pytest.Item) -> bool:
+    """Whether a test gives a verdict."""
+    return "kv_verdict" in getattr(item, "fixturenames", ())
+
+
+def request_of(item: pytest.Item, prompt_sets: tuple[PromptSet, ...]) -> Request:
+    """Return what a kv test needs of its target."""
+    fixtures = item.fixturenames  # type: ignore[attr-defined]
+    declared = item.get_closest_marker("kv_sensitive") is not None or judges(item)
+    return Request(
+        target=parameter(item),
+        prompt_sets=prompt_sets if declared else (),
+        with_baseline="kv_baseline" in fixtures,
+        with_scores=judges(item),
+        ad_hoc="vllm_engine" in item._fixtureinfo.argnames,  # type: ignore[attr-defined]
+    )
+
+
+def sum_up(
+    kv_items: Sequence[pytest.Item], requests: Sequence[Request], deselected: Sequence[pytest.Item]
+) -> Declared:
+    """Sum up a collection for the controller, which under xdist collects nothing itself.
+
+    A deselected verdict counts as left out unless all tests of its tier are.
+    """
+    tiers = {tier for item in kv_items for tier in _tiers(item)}
+    sets = {s.key: s for request in requests for s in request.prompt_sets}
+    left_out = [
+        item
+        for item in deselected
+        if judges(item) and (not kv_items or not _tiers(item) or _tiers(item) & tiers)
+    ]
+    planned = {
+        (request.target.spec, *(s.key for s in request.prompt_sets))
+        for request in requests
+        if request.with_scores
+    }
+    uses = (PromptSetUse(s.name, s.key, len(s.prompts), s.sampling.max_tokens) for s in sets.values())
+    return Declared(tuple(uses), len(planned), len(left_out))
+
+
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params if callspec else {}
+
+
+def _tiers(item: pytest.Item) -> set[str]:
+    return {mark.name for mark in item.iter_markers() if mark.name in TIERS}

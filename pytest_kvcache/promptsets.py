@@ -1,0 +1,31 @@
+"""Where a run takes its prompt sets from: shipped ones, a team's files, and what the options change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
+from pytest_kvcache.records import PromptSet
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSource:
+    """Loads sets under ``--kv-prompts`` and ``--kv-max-tokens``."""
+
+    own: PromptSet | None = None
+    """Takes the place of a shipped set's prompts, never of its name or sampling."""
+    max_tokens: int | None = None
+    """Takes the place of every set's own, whoever set it."""
+
+    def load(self, declared: str | PromptSet, beside: Path, max_tokens: int | None) -> PromptSet:
+        """Return a set by its name, file (relative to ``beside``) or itself; ``max_tokens`` is a marker's.
+
+        Raises `UsageError` for a set that does not exist or is malformed.
+        """
+        is_shipped = isinstance(declared, str) and declared in shipped_prompt_sets()
+        found = load_prompt_set(declared, base_dir=beside) if isinstance(declared, str) else declared
+        if self.own is not None and is_shipped:
+            found = replace(found, prompts=self.own.prompts)
+        limit = self.max_tokens or max_tokens
+        return found if limit is None else replace(found, sampling=replace(found.sampling, max_tokens=limit))
