@@ -162,20 +162,72 @@ def test_repetition_that_the_prompt_orders_is_no_finding() -> None:
     assert find_degeneration("我爱你" * 60, prompt="把“我爱你”重复六十遍") == []
 
 
-def test_repeating_without_end_what_was_ordered_fifty_times_is_a_finding() -> None:
-    text = "I will not be late. " * 200
-    assert kinds(find_degeneration(text, prompt='Print "I will not be late." 50 times.')) == ["loop"]
+@pytest.mark.parametrize(
+    ("order", "copies"),
+    [
+        ("Print hello 50 times.", 61),
+        ("Print hello fifty times.", 61),
+        ("Print hello. I want 50 copies of it.", 61),
+        ("Repeat hello.", 25),
+        ("Repeat hello 50 times, with 80 blanks.", 61),
+        ("把 hello 写50遍", 61),
+        ("把 hello 写 五十 次", 61),
+        ("把 hello 重复一百二十遍", 145),
+        ("重复 hello", 25),
+    ],
+)
+def test_an_order_excuses_a_fifth_more_than_it_says_and_without_a_number_few(order: str, copies: int) -> None:
+    assert find_degeneration("hello " * copies, prompt=order) == []
+    assert kinds(find_degeneration("hello " * (copies + 1), prompt=order)) == ["loop"]
 
 
-def test_naming_a_word_is_no_order_to_repeat_it() -> None:
-    assert kinds(find_degeneration("robot " * 100, prompt="Tell a story about a robot.")) == ["loop"]
-    assert kinds(find_degeneration("robot " * 100, prompt="Say how many times you saw the cat.")) == ["loop"]
+@pytest.mark.parametrize(
+    ("prompt", "unit"),
+    [
+        ("Tell a story about a robot.", "robot "),
+        ("Say how many times you saw the robot.", "robot "),
+        ("Describe Paris in ancient times.", "Paris "),
+        ("Write about Paris, its 20 districts and the times of Napoleon.", "Paris "),
+        ("请写一次难忘的旅行。", "旅行"),
+        ("猫普遍喜欢什么？", "猫"),
+        ("Say hello 500 times.", "a"),
+        ("Say hello 500 times.", "lo "),
+    ],
+)
+def test_naming_a_word_is_no_order_to_repeat_it(prompt: str, unit: str) -> None:
+    (signal,) = find_degeneration(unit * 300, prompt=prompt)
+    assert signal.kind in ("loop", "stuck")
 
 
-def test_repetition_that_the_prompt_holds_is_no_finding() -> None:
-    assert find_degeneration("0101" * 80, prompt="Continue: 01010101") == []
-    assert find_degeneration([4, 5] * 80, prompt=[1, 4, 5, 4, 5, 2]) == []
-    assert find_degeneration([4, 5] * 80, prompt=[1, 4, 5, 2]) != []
+def test_repetition_that_the_prompt_holds_is_excused_up_to_four_times_its_length() -> None:
+    prompt = "Continue: 0101010101010101 0."
+    assert find_degeneration("01" * 32, prompt=prompt) == []
+    assert find_degeneration("10" * 32, prompt=prompt) == []
+    assert kinds(find_degeneration("01" * 48, prompt=prompt)) == ["loop"]
+    assert find_degeneration([4, 5] * 32, prompt=[1, *[4, 5] * 8, 2]) == []
+    assert find_degeneration([4, 5] * 33, prompt=[1, *[4, 5] * 8, 2]) != []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unit"),
+    [
+        ("First line.\n\nSecond line.", "\n"),
+        ("It happened in 2000.", "0"),
+        ("Explain 10000000 in words.", "0"),
+        ("def f():\n        return 1", " "),
+        ("Why is bye bye said twice?", "bye "),
+    ],
+)
+def test_a_unit_that_ordinary_text_doubles_is_no_excuse(prompt: str, unit: str) -> None:
+    (signal,) = find_degeneration("Yes" + unit * 600 + "." * (not unit.strip()), prompt=prompt)
+    assert signal.severity == "fail"
+
+
+def test_a_long_prompt_full_of_repetition_takes_no_time_per_loop() -> None:
+    loops = "".join(f"{prose(k, 3)}. " * 30 for k in range(60))
+    start = time.process_time()
+    assert find_degeneration(loops, prompt=loops * 3) == []
+    assert time.process_time() - start < 2
 
 
 def test_a_loop_of_the_baseline_too_is_no_finding_wherever_it_begins() -> None:

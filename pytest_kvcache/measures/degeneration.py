@@ -16,10 +16,8 @@ runaway    warn     cut off at twice the length at which the baseline ended by i
 
 from __future__ import annotations
 
-import re
-
+from pytest_kvcache.measures.asked import Asked
 from pytest_kvcache.measures.loops import Loop, find_loops
-from pytest_kvcache.measures.runs import sequence_of_ids
 from pytest_kvcache.measures.views import Outputlike, Promptlike, View, view_output, view_prompt
 from pytest_kvcache.records import Signal
 
@@ -29,11 +27,6 @@ RUNAWAY_TOKENS = 64
 EARLY_RATIO = 8
 EARLY_BASELINE_TOKENS = 64
 """An early end is judged beside a baseline of at least so many tokens."""
-
-_ASKS_TO_REPEAT = re.compile(
-    r"\brepeat|\btimes\b|\bagain and again|\bover and over|重复|重複|[遍次]", re.IGNORECASE
-)
-_NUMBER = re.compile(r"\d+")
 
 
 def find_degeneration(
@@ -49,18 +42,23 @@ def find_degeneration(
     seen = view_output(output)
     beside = None if baseline is None else view_output(baseline)
     asked = None if prompt is None else view_prompt(prompt)
-    loops = find_loops(seen)
-    known = {loop.key for loop in find_loops(beside)} if loops and beside is not None else set()
-    return [
-        *_empty(seen, beside),
-        *(loop.signal() for loop in loops if loop.key not in known and not _is_asked_for(loop, asked)),
-        *_length(seen, beside),
-    ]
+    loops = _unexcused(find_loops(seen), asked, beside)
+    return [*_empty(seen, beside), *(loop.signal() for loop in loops), *_length(seen, beside)]
 
 
 def ran_away(output: Outputlike, *, beside: Outputlike) -> bool:
     """Whether ``output`` ran away in length where the other one, for the same prompt, came to an end."""
     return _ran_away(view_output(output), view_output(beside))
+
+
+def _unexcused(loops: list[Loop], asked: View | None, beside: View | None) -> list[Loop]:
+    if loops and beside is not None:
+        known = {loop.key for loop in find_loops(beside)}
+        loops = [loop for loop in loops if loop.key not in known]
+    if loops and asked is not None:
+        wish = Asked(asked)
+        loops = [loop for loop in loops if not wish.excuses(loop)]
+    return loops
 
 
 def _empty(seen: View, beside: View | None) -> list[Signal]:
@@ -103,32 +101,3 @@ def _about_length(kind: str, seen: View, evidence: str) -> Signal:
     if seen.text is not None:
         return Signal(kind, "warn", "char", 0, len(seen.text), evidence)
     return Signal(kind, "warn", "token", 0, len(seen.ids or ()), evidence)
-
-
-def _is_asked_for(loop: Loop, asked: View | None) -> bool:
-    return asked is not None and (_is_quoted(loop, asked) or _is_ordered(loop, asked))
-
-
-def _is_quoted(loop: Loop, asked: View) -> bool:
-    """Whether the prompt itself repeats the unit."""
-    twice = loop.unit + loop.unit
-    if loop.in_text:
-        return asked.text is not None and twice in asked.text
-    return asked.ids is not None and twice in sequence_of_ids(asked.ids)
-
-
-def _is_ordered(loop: Loop, asked: View) -> bool:
-    """Whether the prompt names the unit and says to repeat it, and no more often than it says."""
-    if not loop.in_text or asked.text is None or not _ASKS_TO_REPEAT.search(asked.text):
-        return False
-    numbers = [int(number) for number in _NUMBER.findall(asked.text)[:100] if len(number) < 10]
-    return _named(loop.unit, asked.text) and (not numbers or loop.run.copies <= 1.2 * max(numbers) + 1)
-
-
-def _named(unit: str, text: str) -> bool:
-    bare = _bare(unit)
-    return bool(bare) and bare in _bare(text)
-
-
-def _bare(text: str) -> str:
-    return "".join(char for char in text.casefold() if char.isalnum())

@@ -29,6 +29,11 @@ def ngram_repetition(output: Outputlike, n: int) -> float:
     return 1 - len(set(zip(*(units[i:] for i in range(n)), strict=False))) / total
 
 
+def words_of(text: str) -> list[str]:
+    """Return the words of a text; characters of scripts without blanks and punctuation marks are words."""
+    return _WORD.findall(text)
+
+
 def _units(output: Outputlike) -> Sequence[object]:
     view = view_output(output)
-    return view.ids if view.ids is not None else _WORD.findall(view.text or "")
+    return view.ids if view.ids is not None else words_of(view.text or "")
