@@ -1,14 +1,15 @@
 """Assertions for a team's own tests. They raise :class:`~pytest_kvcache.errors.QualityError`.
 
 Each takes one output (an ``Output``, a text, or token ids) or many (an ``OutputSet``, the planned outputs
-of a test, or a list of outputs or texts). A message names every output that failed, shows the first
-three, and holds no control characters.
+of a test, or outputs or texts one after the other, each output of another prompt). A message names every
+output that failed, shows the first three, and holds no control characters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 from pytest_kvcache.errors import QualityError, UsageError
@@ -20,7 +21,7 @@ from pytest_kvcache.measures.views import Outputlike, Promptlike, view_output
 from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, ReasonCode, Signal
 from pytest_kvcache.text import printable
 
-Outputs = Outputlike | OutputSet | PlannedOutputs | Sequence[Output] | Sequence[str]
+Outputs = Outputlike | OutputSet | PlannedOutputs | Iterable[Output] | Iterable[str]
 
 SHOWN = 3
 NAMED = 20
@@ -37,36 +38,37 @@ def assert_not_degenerate(
     finding. ``prompt`` is that of a single output; an ``OutputSet`` knows its own.
     """
     cases = _cases(output, prompt)
-    beside = {} if baseline is None else {case.name: case.output for case in _cases(baseline, None)}
+    beside = {} if baseline is None else {case.name: case.output for case in _cases(baseline)}
     if baseline is not None and beside.keys() != {case.name for case in cases}:
         raise UsageError("assert_not_degenerate: output and baseline are not of the same prompts")
     found = [(case, signal) for case in cases for signal in _failures(case, beside.get(case.name))[:1]]
     if found:
-        codes = {ReasonCode.EMPTY if s.kind == "empty" else ReasonCode.DEGENERATE for _, s in found}
-        lines = [(case.name, _finding(case.output, signal)) for case, signal in found]
-        raise QualityError(_message("degenerate", lines, len(cases)), tuple(sorted(codes)))
+        raise QualityError(_message("degenerate", _lines(found), len(cases)), _codes(found))
 
 
 def assert_degeneration_within(output: Outputs, baseline: Outputs, *, margin: float = 0.10) -> None:
     """Fail if a larger share of outputs is degenerate than of the baseline's for the same prompts.
 
     The assertion for models that loop now and then by themselves. Fails if the paired difference of the
-    two shares lies beyond ``margin`` (0 to 1) with its 95 % interval.
+    two shares (empty outputs count) lies beyond ``margin`` (0 to 1) with its 95 % interval. Few outputs
+    prove nothing: at the default margin fewer than 5 cannot fail, of 16 it takes 6, and of 32 it takes 8.
+    Raises :class:`~pytest_kvcache.errors.UsageError` for fewer than two.
     """
-    ours = {case.name: _failures(case, None) for case in _cases(output, None)}
-    theirs = {case.name: _failures(case, None) for case in _cases(baseline, None)}
+    cases = _cases(output)
+    ours = {case.name: _failures(case) for case in cases}
+    theirs = {case.name: _failures(case) for case in _cases(baseline)}
     if ours.keys() != theirs.keys():
         raise UsageError("assert_degeneration_within: output and baseline are not of the same prompts")
-    worse = [case for case in _cases(output, None) if ours[case.name] and not theirs[case.name]]
+    _check_enough("assert_degeneration_within", len(cases))
+    worse = [(case, ours[case.name][0]) for case in cases if ours[case.name] and not theirs[case.name]]
     better = sum(bool(theirs[name]) and not ours[name] for name in ours)
-    interval = paired_difference_interval(len(worse), better, len(ours))
+    interval = paired_difference_interval(len(worse), better, len(cases))
     if interval.low > margin:
-        lines = [(case.name, _finding(case.output, ours[case.name][0])) for case in worse]
         raise QualityError(
             f"degenerate outputs exceed the baseline's by {interval.value:.2f} [{interval.low:.2f}, "
             f"{interval.high:.2f}], beyond the margin {margin:.2f} ({interval.n} outputs)\n"
-            + _message("degenerate where the baseline's is not", lines, len(ours)),
-            (ReasonCode.DEGENERATE,),
+            + _message("degenerate where the baseline's is not", _lines(worse), len(cases)),
+            _codes(worse),
         )
 
 
@@ -76,7 +78,9 @@ def assert_no_ngram_repetition(output: Outputs, n: int = 4, *, limit: float = 0.
     Of 12,400 healthy passages of prose and manuals, 512 tokens each, 1.2 % are beyond the default; of
     code, JSON and HTML far more are.
     """
-    cases = _cases(output, None)
+    if n < 1:
+        raise UsageError(f"assert_no_ngram_repetition: n must be at least 1, not {n}")
+    cases = _cases(output)
     shares = [(case, ngram_repetition(case.output, n)) for case in cases]
     lines = [
         (case.name, f"{share:.2f} of all {n}-grams occurred before (limit {limit:.2f}){_end_of(case.output)}")
@@ -88,8 +92,8 @@ def assert_no_ngram_repetition(output: Outputs, n: int = 4, *, limit: float = 0.
 
 
 def assert_penalties_effective(
-    output: OutputSet | PlannedOutputs | Sequence[Output],
-    baseline: OutputSet | PlannedOutputs | Sequence[Output],
+    output: OutputSet | PlannedOutputs | Iterable[Output],
+    baseline: OutputSet | PlannedOutputs | Iterable[Output],
     *,
     margin: float = 0.10,
 ) -> None:
@@ -97,14 +101,17 @@ def assert_penalties_effective(
 
     Both are outputs for the same prompts under the same penalties; of planned outputs only the penalised
     sets count. Fails if the mean excess of 4-gram repetition (0 to 1) lies beyond ``margin`` with its
-    95 % interval. Raises :class:`~pytest_kvcache.errors.UsageError` for outputs that were not penalised.
+    95 % interval. Raises :class:`~pytest_kvcache.errors.UsageError` for outputs that were not penalised,
+    and for fewer than two.
     """
-    pairs = zip(_penalised(output), _penalised(baseline), strict=True)
-    excess = [value for ours, theirs in pairs for value in repetition_excess(ours, theirs)]
-    if len(excess) < 2:
-        raise UsageError(
-            "assert_penalties_effective: give at least two outputs, one cannot be told from chance"
-        )
+    ours, theirs = _penalised(output), _penalised(baseline)
+    if len(ours) != len(theirs):
+        raise UsageError("assert_penalties_effective: output and baseline are not of the same prompt sets")
+    try:
+        excess = [value for pair in zip(ours, theirs, strict=True) for value in repetition_excess(*pair)]
+    except ValueError as error:
+        raise UsageError(f"assert_penalties_effective: {error}") from None
+    _check_enough("assert_penalties_effective", len(excess))
     interval = mean_interval(excess)
     if interval.low > margin:
         raise QualityError(
@@ -124,29 +131,44 @@ class _Case:
     prompt: Promptlike | None = None
 
 
-def _cases(outputs: Outputs, prompt: Promptlike | None) -> list[_Case]:
+def _cases(outputs: Outputs, prompt: Promptlike | None = None) -> list[_Case]:
+    """Return all outputs under different names. Raises UsageError if two are of the same prompt."""
+    cases = list(_named(outputs, prompt))
+    name, times = next(iter(Counter(case.name for case in cases).most_common(1)), ("", 0))
+    if times > 1:
+        raise UsageError(
+            f"two outputs are of the prompt {printable(name)}: give the planned outputs themselves, or one "
+            "set at a time"
+        )
+    return cases
+
+
+def _named(outputs: Outputs, prompt: Promptlike | None) -> Iterator[_Case]:
     if isinstance(outputs, PlannedOutputs):
-        return [
-            _Case(f"{each.prompt_set.name}/{case.name}", case.output, case.prompt)
-            for each in outputs.sets
-            for case in _cases(each, None)
-        ]
-    if isinstance(outputs, OutputSet):
+        for each in outputs.sets:
+            yield from (replace(case, name=f"{each.prompt_set.name}/{case.name}") for case in _cases(each))
+    elif isinstance(outputs, OutputSet):
         prompts = {each.id: each for each in outputs.prompt_set.prompts}
-        return [_Case(each.prompt_id, each, prompts.get(each.prompt_id)) for each in outputs]
-    if isinstance(outputs, Output | str) or not any(isinstance(each, Output | str) for each in outputs):
-        return [_Case("the output", cast("Outputlike", outputs), prompt)]
-    return [
-        _Case(each.prompt_id if isinstance(each, Output) else f"output {index}", cast("Output | str", each))
-        for index, each in enumerate(outputs)
-    ]
+        yield from (_Case(each.prompt_id, each, prompts.get(each.prompt_id)) for each in outputs)
+    elif isinstance(outputs, Output | str):
+        yield _Case("the output", outputs, prompt)
+    else:
+        yield from _listed(list(outputs), prompt)
 
 
-def _penalised(outputs: OutputSet | PlannedOutputs | Sequence[Output]) -> Iterator[Sequence[Output]]:
-    """Yield the outputs of each penalised set. A bare list of outputs is taken on trust."""
-    if not isinstance(outputs, OutputSet | PlannedOutputs):
-        yield outputs
+def _listed(items: Sequence[Output | str | int], prompt: Promptlike | None) -> Iterator[_Case]:
+    """Yield the outputs of a list; what holds no output and no text is the token ids of one."""
+    if not any(isinstance(each, Output | str) for each in items):
+        yield _Case("the output", cast("Sequence[int]", items), prompt)
         return
+    for index, each in enumerate(cast("Sequence[Output | str]", items)):
+        yield _Case(each.prompt_id if isinstance(each, Output) else f"output {index}", each)
+
+
+def _penalised(outputs: OutputSet | PlannedOutputs | Iterable[Output]) -> list[Sequence[Output]]:
+    """Return the outputs of each penalised set. A bare list of outputs is taken on trust."""
+    if not isinstance(outputs, OutputSet | PlannedOutputs):
+        return [list(outputs)]
     sets = outputs.sets if isinstance(outputs, PlannedOutputs) else (outputs,)
     penalised = [each for each in sets if each.prompt_set.sampling.penalised]
     if not penalised:
@@ -154,15 +176,29 @@ def _penalised(outputs: OutputSet | PlannedOutputs | Sequence[Output]) -> Iterat
         raise UsageError(
             f"assert_penalties_effective: no penalty was set for {names}; use a penalised prompt set"
         )
-    yield from (each.outputs for each in penalised)
+    return [each.outputs for each in penalised]
 
 
-def _failures(case: _Case, beside: Outputlike | None) -> list[Signal]:
+def _check_enough(name: str, outputs: int) -> None:
+    if outputs < 2:
+        raise UsageError(f"{name}: give at least two outputs, one cannot be told from chance")
+
+
+def _failures(case: _Case, beside: Outputlike | None = None) -> list[Signal]:
     signals = find_degeneration(case.output, prompt=case.prompt, baseline=beside)
     return [signal for signal in signals if signal.severity == "fail"]
 
 
+def _codes(found: Sequence[tuple[_Case, Signal]]) -> tuple[ReasonCode, ...]:
+    empty = {signal.kind == "empty" for _, signal in found}
+    return tuple(sorted(ReasonCode.EMPTY if each else ReasonCode.DEGENERATE for each in empty))
+
+
 # Messages
+
+
+def _lines(found: Sequence[tuple[_Case, Signal]]) -> list[tuple[str, str]]:
+    return [(case.name, _finding(case.output, signal)) for case, signal in found]
 
 
 def _message(what: str, lines: Sequence[tuple[str, str]], total: int) -> str:

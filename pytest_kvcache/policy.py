@@ -69,13 +69,15 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     A healthy model under a penalty repeats nearly nothing; a tenth of all 4-grams repeated is what
     a reader starts to notice."""
     baseline_degenerate: Share = 0.50
-    """Share of unpenalised outputs that may be degenerate in the baseline itself.
+    """Share of unpenalised outputs that may be degenerate in the baseline itself; the share counts, not
+    its interval.
 
     Small models loop by themselves under greedy sampling (a healthy 135M model in a fifth of its
     outputs), and pairing allows for that; where half of all outputs loop there is nothing left to
     compare with."""
-    baseline_degenerate_penalised: Share = 0.10
-    """The same under penalties, where the same healthy model loops in none of 60 outputs."""
+    baseline_degenerate_penalised: Share = 0.25
+    """The same under penalties, where the same healthy model loops in none of 60 outputs. Of 16 prompts
+    one or two may loop by chance and void no run; more than 4 say that penalties do not work there."""
     min_prompts: Count = 16
     """Prompts that a ``pass`` rests on, at least. Below 16 an interval of a mean is a guess."""
     min_tokens_per_prompt: Count = 64
@@ -114,7 +116,7 @@ class KnownBad(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dtype: Text
     """A kv dtype or the name of a variant."""
     codes: Annotated[tuple[QualityCode, ...], Meta(min_length=1)]
-    """Reason codes that the failure must include. Quality codes only."""
+    """The reason codes of the failure: all of them and no others. Quality codes only."""
     why: Text
     expires: date | None = None
     """The last day on which the declaration holds."""

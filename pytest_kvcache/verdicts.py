@@ -147,9 +147,10 @@ def _declared(
     if kind is VerdictKind.PASS:
         note = f"declared known-bad ({declared}) but it passes: remove the declaration"
         return VerdictKind.FAIL, [Reason(ReasonCode.KNOWN_BAD_NOT_REPRODUCED, None, note)]
-    missing = ", ".join(code for code in known_bad.codes if code not in codes)
-    if missing:
-        note = f"it fails, but not as declared known-bad: {missing} was not seen"
+    missing = [f"{code} was not seen" for code in known_bad.codes if code not in codes]
+    unexpected = [f"{code} is not declared" for code in sorted(codes.difference(known_bad.codes))]
+    if missing or unexpected:
+        note = f"it fails, but not as declared known-bad: {', '.join([*missing, *unexpected])}"
         return VerdictKind.FAIL, [Reason(ReasonCode.KNOWN_BAD_NOT_REPRODUCED, None, note), *reasons]
     note = f"known-bad as declared ({declared}): {known_bad.why}"
     return VerdictKind.KNOWN_BAD, [Reason(ReasonCode.KNOWN_BAD_REPRODUCED, None, note), *reasons]
@@ -178,13 +179,10 @@ def _obstacles(identity: Identity, evidence: Sequence[Evidence]) -> Iterator[Rea
             f"baseline and candidate ran different models ({theirs.model_id} and {ours.model_id}): "
             "pin one revision and leave the files alone during a run",
         )
-    elif (
-        ours.kv_cache_dtype == theirs.kv_cache_dtype
-        and candidate.spec.engine_args == baseline.spec.engine_args
-    ):
+    elif ours.kv_cache_dtype == theirs.kv_cache_dtype:
         yield Reason(
             ReasonCode.SAME_AS_BASELINE,
             None,
-            f"{identity.id} resolved to the baseline's own cache ({ours.kv_cache_dtype}): it tests nothing, "
-            "name another kv dtype",
+            f"{identity.id} resolved to the baseline's own kv dtype ({ours.kv_cache_dtype}): it tests "
+            "nothing; name another kv dtype, or a variant that quantizes at least one layer",
         )

@@ -131,6 +131,68 @@ def test_a_few_more_degenerate_outputs_are_chance() -> None:
     kv.assert_degeneration_within(outputs(looping(0.25)), outputs(looping(0.75)))
 
 
+def test_shares_say_whether_outputs_are_empty_or_degenerate() -> None:
+    def fails_with(sick: Callable[[int], str]) -> tuple[str, ...]:
+        with pytest.raises(kv.QualityError) as caught:
+            kv.assert_degeneration_within(outputs(sick), outputs())
+        return caught.value.codes
+
+    assert fails_with(lambda _: "") == (ReasonCode.EMPTY,)
+    assert fails_with(lambda _: LOOP) == (ReasonCode.DEGENERATE,)
+    assert fails_with(lambda i: LOOP if i % 2 else "") == (ReasonCode.DEGENERATE, ReasonCode.EMPTY)
+
+
+@pytest.mark.parametrize(("n", "certain"), [(2, False), (4, False), (5, True)])
+def test_fewer_than_five_outputs_cannot_fail_by_their_share(n: int, certain: bool) -> None:
+    if certain:
+        with pytest.raises(kv.QualityError):
+            kv.assert_degeneration_within(outputs(lambda _: LOOP, n=n), outputs(n=n))
+    else:
+        kv.assert_degeneration_within(outputs(lambda _: LOOP, n=n), outputs(n=n))
+
+
+def test_one_output_has_no_share() -> None:
+    with pytest.raises(kv.UsageError, match="at least two outputs"):
+        kv.assert_degeneration_within(LOOP, prose(1))
+
+
+def test_outputs_of_two_sets_in_one_list_are_used_wrongly() -> None:
+    both = list(PlannedOutputs((outputs(lambda _: LOOP), outputs(penalised=True))))
+    checks: list[Callable[[], None]] = [
+        lambda: kv.assert_not_degenerate(both, baseline=both),
+        lambda: kv.assert_degeneration_within(both, both),
+        lambda: kv.assert_penalties_effective(both, both),
+    ]
+    for check in checks:
+        with pytest.raises(kv.UsageError, match=r"two outputs .* the prompt '?p00") as caught:
+            check()
+        assert "\n" not in str(caught.value)
+
+
+def test_generators_lose_no_output() -> None:
+    kv.assert_not_degenerate(prose(i) for i in range(3))
+    with pytest.raises(kv.QualityError, match="1 of 3 outputs are degenerate: output 0"):
+        kv.assert_not_degenerate(text for text in (LOOP, prose(1), prose(2)))
+    with pytest.raises(kv.QualityError, match="2 of 3 outputs are repetitive: p00, p01"):
+        kv.assert_no_ngram_repetition(output(f"p0{i}", LOOP if i < 2 else prose(i)) for i in range(3))
+    with pytest.raises(kv.QualityError, match=r"\(24 outputs\)"):
+        kv.assert_degeneration_within(iter(outputs(lambda _: LOOP)), iter(outputs()))
+    with pytest.raises(kv.QualityError, match=r"\(24 outputs\)"):
+        kv.assert_penalties_effective(iter(outputs(variants, penalised=True)), iter(outputs(penalised=True)))
+
+
+def test_ngrams_have_at_least_one_word() -> None:
+    with pytest.raises(kv.UsageError, match="n must be at least 1, not 0"):
+        kv.assert_no_ngram_repetition(prose(1), n=0)
+
+
+def test_penalties_of_other_prompts_cannot_be_compared() -> None:
+    with pytest.raises(kv.UsageError, match="different prompts: p23"):
+        kv.assert_penalties_effective(outputs(n=24, penalised=True), outputs(n=23, penalised=True))
+    with pytest.raises(kv.UsageError, match="not of the same prompt sets"):
+        kv.assert_penalties_effective(PlannedOutputs((outputs(penalised=True),) * 2), outputs(penalised=True))
+
+
 def test_shares_of_other_prompts_cannot_be_compared() -> None:
     with pytest.raises(kv.UsageError, match="not of the same prompts"):
         kv.assert_degeneration_within(outputs(n=24), outputs(n=23))

@@ -77,6 +77,10 @@ def test_an_empty_policy_and_none_have_the_default_limits(write: Any) -> None:
     assert Policy().limits_for("any/model") == Limits()
 
 
+def test_a_loop_or_two_under_penalties_do_not_void_a_baseline() -> None:
+    assert Limits().baseline_degenerate_penalised == 0.25
+
+
 def test_variants_have_a_dtype_and_engine_arguments(write: Any) -> None:
     variant = load_policy(write(FULL)).variants["k-high"]
     assert variant.kv_cache_dtype == "fp8"

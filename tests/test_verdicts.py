@@ -100,9 +100,11 @@ def test_log_probabilities_that_are_not_finite_fail(bad: float) -> None:
     values[3] = bad
     scores = replace(sick.candidate_scores, scores=(replace(first, logprobs=values.tobytes()), *rest))
     verdict = verdict_on(replace(sick, candidate_scores=scores))
-    assert verdict.verdict is FAIL
+    assert (verdict.verdict, codes(verdict)) == (FAIL, {ReasonCode.NOT_FINITE})
     assert "1 log-probabilities of the candidate are not finite, in 1 of 32 prompts" in verdict.summary
     assert np.isfinite(verdict.metrics["delta_nll"].value)
+    excused = verdict_on(replace(sick, candidate_scores=scores), known_bad=declared(ReasonCode.DELTA_NLL))
+    assert (excused.verdict, codes(excused)) == (FAIL, {ReasonCode.NOT_FINITE})
     of_baseline = verdict_on(replace(sick, baseline_scores=scores))
     assert codes(of_baseline) == {ReasonCode.BASELINE_DEGENERATE}
 
@@ -147,12 +149,31 @@ def test_one_prompt_has_no_interval_and_is_no_pass_whatever_the_policy_says() ->
     assert "1 scored prompts (at least 2)" in verdict.summary
 
 
-def test_a_cache_that_scoring_did_not_read_is_no_pass() -> None:
-    unread = evidence(delta=lambda _: 0.0, loss=lambda _: 0.0)
-    verdict = verdict_on(unread)
+def test_copies_of_a_prompt_under_other_ids_and_kinds_are_one_prompt() -> None:
+    same = prompt_set(20)
+    lines = tuple(replace(prompt, text="Write about rain.") for prompt in same.prompts)
+    verdict = verdict_on(evidence(replace(same, prompts=lines)))
     assert verdict.verdict is INCONCLUSIVE
-    assert "did not read the quantized cache" in verdict.summary
-    assert verdict_on(evidence(delta=lambda i: 1e-6 * (i == 0), loss=lambda _: 0.0)).ok
+    assert "1 scored prompts (at least 16), 1 kinds of prompts (at least 4)" in verdict.summary
+
+
+@pytest.mark.parametrize(("read", "passes"), [(0, False), (15, False), (16, True), (32, True)])
+def test_a_cache_that_scoring_did_not_read_for_most_texts_is_no_pass(read: int, passes: bool) -> None:
+    verdict = verdict_on(evidence(delta=lambda i: 1e-6 * (i < read), loss=lambda _: 0.0))
+    assert verdict.ok is passes
+    if not passes:
+        assert verdict.verdict is INCONCLUSIVE
+        assert f"give {32 - read} of 32 texts the same" in verdict.summary
+        assert "did not read the quantized cache" in verdict.summary
+
+
+def test_short_texts_say_little_about_a_cache_that_was_not_read() -> None:
+    def lengths(i: int) -> str:
+        return prose(i, 31) if i < 20 else prose(i, 200)
+
+    assert verdict_on(evidence(baseline_text=lengths, delta=lambda i: 1e-6 * (i >= 20))).ok
+    unread = verdict_on(evidence(baseline_text=lambda i: prose(i, 31), delta=lambda _: 0.0))
+    assert "give 32 of 32 texts the same" in unread.summary
 
 
 def test_without_any_evidence_there_is_no_pass() -> None:
@@ -173,8 +194,10 @@ def test_loops_fail_beyond_the_baselines_own() -> None:
     assert verdict_on(evidence(text=of_every(3, loop), baseline_text=of_every(3, loop))).verdict is PASS
 
 
-def test_a_few_loops_more_than_the_baseline_are_chance() -> None:
-    assert verdict_on(evidence(text=of_every(8, loop))).verdict is PASS
+@pytest.mark.parametrize(("more", "kind"), [(7, PASS), (8, FAIL)])
+def test_up_to_seven_of_32_loops_more_than_the_baseline_are_chance(more: int, kind: VerdictKind) -> None:
+    verdict = verdict_on(evidence(text=lambda i: loop(i) if i < more else prose(i)))
+    assert verdict.verdict is kind
 
 
 def test_loops_under_penalties_fail_and_show_that_penalties_do_nothing() -> None:
@@ -253,9 +276,11 @@ def test_a_candidate_that_resolves_to_the_baselines_cache_tests_nothing() -> Non
     assert codes(between(PROVENANCE, PROVENANCE)) == {ReasonCode.SAME_AS_BASELINE}
 
 
-def test_a_variant_may_share_the_baselines_cache_if_its_arguments_differ() -> None:
-    arguments = (("enable_prefix_caching", "false"),)
-    assert between(PROVENANCE, PROVENANCE, engine_args=arguments).verdict is PASS
+def test_a_variant_that_skips_every_layer_tests_nothing_either() -> None:
+    arguments = (("kv_cache_dtype_skip_layers", '["0", "1"]'),)
+    verdict = between(PROVENANCE, PROVENANCE, engine_args=arguments)
+    assert (verdict.verdict, codes(verdict)) == (FAIL, {ReasonCode.SAME_AS_BASELINE})
+    assert "a variant that quantizes at least one layer" in verdict.summary
 
 
 def test_a_model_that_changed_during_the_run_is_red() -> None:
@@ -266,13 +291,34 @@ def test_a_baseline_that_degenerates_itself_vouches_for_nobody() -> None:
     verdict = verdict_on(evidence(text=loop, baseline_text=loop))
     assert verdict.verdict is FAIL
     assert codes(verdict) == {ReasonCode.BASELINE_DEGENERATE}
-    penalised = evidence(prompt_set(sampling=PENALISED), baseline_text=of_every(3, loop))
-    assert codes(verdict_on(evidence(), penalised)) == {ReasonCode.BASELINE_DEGENERATE}
     assert codes(verdict_on(evidence(baseline_text=lambda _: ""))) == {ReasonCode.BASELINE_DEGENERATE}
 
 
 def test_a_small_model_that_loops_in_a_fifth_of_its_outputs_is_still_a_baseline() -> None:
     assert verdict_on(evidence(text=of_every(5, loop), baseline_text=of_every(5, loop))).verdict is PASS
+
+
+@pytest.mark.parametrize(("looping", "vouches"), [(16, True), (17, False)])
+def test_a_baseline_is_judged_by_the_share_itself_not_by_what_chance_allows(
+    looping: int, vouches: bool
+) -> None:
+    def text(i: int) -> str:
+        return loop(i) if i < looping else prose(i)
+
+    verdict = verdict_on(evidence(text=text, baseline_text=text))
+    assert verdict.ok is vouches
+    assert vouches or codes(verdict) == {ReasonCode.BASELINE_DEGENERATE}
+
+
+@pytest.mark.parametrize(("looping", "vouches"), [(4, True), (5, False)])
+def test_of_16_penalised_outputs_of_the_baseline_four_may_loop(looping: int, vouches: bool) -> None:
+    def text(i: int) -> str:
+        return loop(i) if i < looping else prose(i)
+
+    penalised = evidence(prompt_set(16, sampling=PENALISED), text=text, baseline_text=text)
+    verdict = verdict_on(evidence(), penalised)
+    assert verdict.ok is vouches
+    assert vouches or codes(verdict) == {ReasonCode.BASELINE_DEGENERATE}
 
 
 # Declarations
@@ -286,7 +332,7 @@ BROKEN = evidence(text=of_every(2, loop), delta=lambda _: 0.5)
 
 
 def test_a_declared_failure_is_known_bad_and_keeps_its_reasons() -> None:
-    verdict = verdict_on(BROKEN, known_bad=declared(ReasonCode.DELTA_NLL))
+    verdict = verdict_on(BROKEN, known_bad=declared(ReasonCode.DELTA_NLL, ReasonCode.DEGENERATE))
     assert verdict.verdict is KNOWN_BAD
     assert verdict.ok
     assert codes(verdict) == {
@@ -302,6 +348,15 @@ def test_a_failure_for_another_reason_than_declared_stays_red() -> None:
     assert verdict.verdict is FAIL
     assert ReasonCode.KNOWN_BAD_NOT_REPRODUCED in codes(verdict)
     assert "empty was not seen" in verdict.summary
+
+
+def test_a_failure_for_more_reasons_than_declared_stays_red() -> None:
+    verdict = verdict_on(BROKEN, known_bad=declared(ReasonCode.DELTA_NLL))
+    assert verdict.verdict is FAIL
+    assert ReasonCode.KNOWN_BAD_NOT_REPRODUCED in codes(verdict)
+    assert "degenerate is not declared" in verdict.summary
+    both = verdict_on(BROKEN, known_bad=declared(ReasonCode.DELTA_NLL, ReasonCode.EMPTY))
+    assert "empty was not seen, degenerate is not declared" in both.summary
 
 
 def test_passing_although_declared_known_bad_is_red() -> None:
