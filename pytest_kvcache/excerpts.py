@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_kvcache.measures.degeneration import find_degeneration
 from pytest_kvcache.measures.divergence import compare_scores
-from pytest_kvcache.records import Excerpt, Output, Prompt, Signal, Verdict, VerdictKind
+from pytest_kvcache.records import Excerpt, Prompt, Signal, Verdict, VerdictKind
 from pytest_kvcache.verdicts import Evidence
 
 COUNT = 3
@@ -15,8 +15,8 @@ COUNT = 3
 def choose_excerpts(verdict: Verdict, evidence: Sequence[Evidence]) -> tuple[Excerpt, ...]:
     """Return the worst prompts behind a verdict that judged quality and found harm, worst first.
 
-    Worst are outputs with a finding where the baseline's has none, then texts that the candidate finds
-    least probable.
+    Each is shown once, however many sets hold it. Worst are outputs with a finding where the baseline's
+    has none, then texts that the candidate finds least probable.
     """
     if verdict.verdict not in (VerdictKind.FAIL, VerdictKind.KNOWN_BAD):
         return ()
@@ -24,7 +24,7 @@ def choose_excerpts(verdict: Verdict, evidence: Sequence[Evidence]) -> tuple[Exc
     worst = sorted(ranked, key=lambda item: item[0], reverse=True)
     chosen: dict[str, Excerpt] = {}
     for _, excerpt in worst:
-        chosen.setdefault(excerpt.prompt_id, excerpt)
+        chosen.setdefault(excerpt.prompt_text, excerpt)
     return tuple(chosen.values())[:COUNT]
 
 
@@ -37,7 +37,15 @@ def _rank(verdict_id: str, entry: Evidence) -> list[tuple[tuple[bool, float], Ex
         prompt, beside = prompts[output.prompt_id], baseline[output.prompt_id]
         signals = tuple(find_degeneration(output, prompt=prompt, baseline=beside))
         alone = _fails(signals) and not _fails(find_degeneration(beside, prompt=prompt))
-        excerpt = _excerpt(verdict_id, prompt, beside, output, signals)
+        excerpt = Excerpt(
+            verdict_id,
+            entry.prompt_set.name,
+            prompt.id,
+            _text(prompt),
+            beside.text,
+            output.text,
+            signals,
+        )
         ranked.append(((alone, harm.get(prompt.id, 0.0)), excerpt))
     return ranked
 
@@ -50,16 +58,9 @@ def _delta_nll(entry: Evidence) -> dict[str, float]:
     if entry.baseline_scores is None or entry.candidate_scores is None:
         return {}
     baseline = {score.prompt_id: score for score in entry.baseline_scores.scores}
-    return {
-        score.prompt_id: compare_scores(score, baseline[score.prompt_id]).delta_nll
-        for score in entry.candidate_scores.scores
-    }
-
-
-def _excerpt(
-    verdict_id: str, prompt: Prompt, baseline: Output, candidate: Output, signals: tuple[Signal, ...]
-) -> Excerpt:
-    return Excerpt(verdict_id, prompt.id, _text(prompt), baseline.text, candidate.text, signals)
+    pairs = [(score, baseline[score.prompt_id]) for score in entry.candidate_scores.scores]
+    compared = {ours.prompt_id: compare_scores(ours, theirs) for ours, theirs in pairs}
+    return {name: each.delta_nll for name, each in compared.items() if each.is_finite}
 
 
 def _text(prompt: Prompt) -> str:
