@@ -47,6 +47,7 @@ def test_unrelated():
 
 GATE = ("--kv-dtypes=fp8,auto", "--kv-models=scripted/model")
 
+ALL_CODES = ("delta-nll", "same-top", "degenerate", "penalties-ineffective")
 BROKEN = (
     "--kv-engine-arg=candidate_script=loop",
     "--kv-engine-arg=candidate_delta_nll=0.5",
@@ -75,11 +76,14 @@ def results(project: pytest.Pytester) -> Any:
     return json.loads((project.path / ".kvcache" / "results.json").read_text())
 
 
-def known_bad(project: pytest.Pytester, codes: str = "degenerate", **changes: str) -> str:
+def known_bad(project: pytest.Pytester, *codes: str, **changes: str) -> str:
+    """Declare the scripted failure, by default with all of its codes; return the option that says so."""
     entry = {"model": "scripted/model", "dtype": "fp8", "why": "seen before", "link": "https://example.org/1"}
     lines = [f'{name} = "{value}"' for name, value in (entry | changes).items()]
     policy = project.path / "policy.toml"
-    policy.write_text("\n".join(["[[known_bad]]", *lines, f'codes = ["{codes}"]']) + "\n")
+    policy.write_text(
+        "\n".join(["[[known_bad]]", *lines, f"codes = {json.dumps(codes or ALL_CODES)}"]) + "\n"
+    )
     return f"--kv-policy={policy}"
 
 
