@@ -1,0 +1,21 @@
+"""Fixtures that several test modules use."""
+
+from __future__ import annotations
+
+import numpy  # noqa: F401  (before any inner run: it cannot be loaded twice in one process)
+import pytest
+from plugin_project import CONFTEST
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A team's repository whose engines are scripted."""
+    starts = pytester.path / "starts"
+    starts.touch()
+    monkeypatch.setenv("SCRIPTED_ENGINE_STARTS", str(starts))
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    # Device locks of its own: these engines use no core, and are not to wait for engines that do.
+    monkeypatch.setenv("TMPDIR", str(pytester.path))
+    monkeypatch.setattr("tempfile.tempdir", str(pytester.path))
+    pytester.makeconftest(CONFTEST)
+    return pytester
