@@ -12,9 +12,9 @@ engine scores the model's own text from ``auto``. From that come the tables and 
 - the 2x2 experiment: attention (multi-head or grouped-query) by key bias (without or with), and how
   much each factor adds to NLL and disagreement.
 
-``--runs`` names run directories of pytest whose outputs, scores and verdicts are copied to ``DIR/run``
-first. An engine is started only for what is not there yet, and what it produces is kept there too, so
-that an interrupted recording goes on where it stopped. No verdict is decided here.
+``--runs`` names run directories of pytest whose outputs and scores are copied to ``DIR/run`` first. An
+engine is started only for what is not there yet, and what it produces is kept there too, so that an
+interrupted recording goes on where it stopped. Verdicts are decided anew, under the default limits.
 
 Intervals are 95 % percentile bootstraps over prompts. Engines use the cores this process may use;
 prefix the command with ``taskset -c 0`` to leave the others alone.
@@ -28,6 +28,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.launch import child_engine_factory
 from pytest_kvcache.measures.runs import find_tails, sequence_of_ids
 from pytest_kvcache.plan import Request, Target, make_plan
+from pytest_kvcache.policy import Policy
 from pytest_kvcache.prompts import load_prompt_set
 from pytest_kvcache.records import EngineSpec, Output, OutputSet, PromptSet, ScoreSet
 from pytest_kvcache.refmodels import RECIPES
@@ -187,8 +189,8 @@ def _target(model: str, dtype: str) -> Target:
 
 
 def adopt(run: Path, store: RunStore) -> None:
-    """Copy an earlier run's outputs, scores and verdicts into a run store."""
-    for pattern in ("engines/*/outputs-*.jsonl", "engines/*/scores-*.jsonl", "verdicts/*.json"):
+    """Copy an earlier run's outputs and scores into a run store."""
+    for pattern in ("engines/*/outputs-*.jsonl", "engines/*/scores-*.jsonl"):
         for file in run.glob(pattern):
             kept = store.root / file.relative_to(run)
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,7 +205,6 @@ class Evidence:
     ) -> None:
         self.plain = plain
         self.penalised = penalised
-        self.verdicts = [verdict for verdict, _ in store.verdicts()]
         requests = [Request(target, (plain, penalised), with_scores=True) for target in targets]
         self.session = Session(
             make_plan(requests),
@@ -239,13 +240,12 @@ class Evidence:
         )
 
     def _verdict(self, target: Target) -> str | None:
-        """Return what an earlier run concluded from this prompt set, in short."""
-        for verdict in self.verdicts:
-            about = (verdict.model, verdict.kv_dtype)
-            if about == (target.spec.model, target.kv_dtype) and self.plain.name in verdict.prompt_sets:
-                codes = dict.fromkeys(reason.code for reason in verdict.reasons)
-                return f"{verdict.verdict}: {', '.join(codes)}" if codes else str(verdict.verdict)
-        return None
+        """Decide from both sets under the default limits, and say it in short; a baseline has no verdict."""
+        if target.is_baseline:
+            return None
+        verdict = self.session.verdict(target, [self.plain, self.penalised], Policy(), date.today())
+        codes = dict.fromkeys(reason.code for reason in verdict.reasons)
+        return f"{verdict.verdict}: {', '.join(codes)}" if codes else str(verdict.verdict)
 
     def figures(self, target: Target) -> PromptFigures:
         """Return what an engine made of its model's baseline texts, in the prompts' order."""
