@@ -43,15 +43,17 @@ def assert_not_degenerate(
         raise UsageError("assert_not_degenerate: output and baseline are not of the same prompts")
     found = [(case, signal) for case in cases for signal in _failures(case, beside.get(case.name))[:1]]
     if found:
-        raise QualityError(_message("degenerate", _lines(found), len(cases)), _codes(found))
+        codes = _codes(signal for _, signal in found)
+        raise QualityError(_message("degenerate", _lines(found), len(cases)), tuple(sorted(codes)))
 
 
 def assert_degeneration_within(output: Outputs, baseline: Outputs, *, margin: float = 0.10) -> None:
     """Fail if a larger share of outputs is degenerate than of the baseline's for the same prompts.
 
     The assertion for models that loop now and then by themselves. Fails if the paired difference of the
-    two shares (empty outputs count) lies beyond ``margin`` (0 to 1) with its 95 % interval. Few outputs
-    prove nothing: at the default margin fewer than 5 cannot fail, of 16 it takes 6, and of 32 it takes 8.
+    two shares lies beyond ``margin`` (0 to 1) with its 95 % interval; empty outputs are judged likewise,
+    by themselves. Few outputs prove nothing: at the default margin fewer than 5 cannot fail, of 16 it takes
+    6, and of 32 it takes 8.
     Raises :class:`~pytest_kvcache.errors.UsageError` for fewer than two.
     """
     cases = _cases(output)
@@ -60,16 +62,21 @@ def assert_degeneration_within(output: Outputs, baseline: Outputs, *, margin: fl
     if ours.keys() != theirs.keys():
         raise UsageError("assert_degeneration_within: output and baseline are not of the same prompts")
     _check_enough("assert_degeneration_within", len(cases))
-    worse = [(case, ours[case.name][0]) for case in cases if ours[case.name] and not theirs[case.name]]
-    better = sum(bool(theirs[name]) and not ours[name] for name in ours)
-    interval = paired_difference_interval(len(worse), better, len(cases))
-    if interval.low > margin:
-        raise QualityError(
-            f"degenerate outputs exceed the baseline's by {interval.value:.2f} [{interval.low:.2f}, "
+    beyond = []
+    for code in (ReasonCode.DEGENERATE, ReasonCode.EMPTY):
+        worse = [(c, ours[c.name][0]) for c in cases if code in _codes(ours[c.name]) - _codes(theirs[c.name])]
+        better = sum(code in _codes(theirs[name]) - _codes(ours[name]) for name in ours)
+        interval = paired_difference_interval(len(worse), better, len(cases))
+        if interval.low > margin:
+            beyond.append((code, worse, interval))
+    if beyond:
+        parts = [
+            f"{code} outputs exceed the baseline's by {interval.value:.2f} [{interval.low:.2f}, "
             f"{interval.high:.2f}], beyond the margin {margin:.2f} ({interval.n} outputs)\n"
-            + _message("degenerate where the baseline's is not", _lines(worse), len(cases)),
-            _codes(worse),
-        )
+            + _message(f"{code} where the baseline's is not", _lines(worse), len(cases))
+            for code, worse, interval in beyond
+        ]
+        raise QualityError("\n".join(parts), tuple(code for code, *_ in beyond))
 
 
 def assert_no_ngram_repetition(output: Outputs, n: int = 4, *, limit: float = 0.6) -> None:
@@ -189,9 +196,8 @@ def _failures(case: _Case, beside: Outputlike | None = None) -> list[Signal]:
     return [signal for signal in signals if signal.severity == "fail"]
 
 
-def _codes(found: Sequence[tuple[_Case, Signal]]) -> tuple[ReasonCode, ...]:
-    empty = {signal.kind == "empty" for _, signal in found}
-    return tuple(sorted(ReasonCode.EMPTY if each else ReasonCode.DEGENERATE for each in empty))
+def _codes(signals: Iterable[Signal]) -> set[ReasonCode]:
+    return {ReasonCode.EMPTY if s.kind == "empty" else ReasonCode.DEGENERATE for s in signals}
 
 
 # Messages

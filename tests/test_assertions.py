@@ -140,6 +140,7 @@ def test_shares_say_whether_outputs_are_empty_or_degenerate() -> None:
     assert fails_with(lambda _: "") == (ReasonCode.EMPTY,)
     assert fails_with(lambda _: LOOP) == (ReasonCode.DEGENERATE,)
     assert fails_with(lambda i: LOOP if i % 2 else "") == (ReasonCode.DEGENERATE, ReasonCode.EMPTY)
+    assert fails_with(lambda i: LOOP if i > 2 else "") == (ReasonCode.DEGENERATE,), "3 empty ones are chance"
 
 
 @pytest.mark.parametrize(("n", "certain"), [(2, False), (4, False), (5, True)])
