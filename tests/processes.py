@@ -16,6 +16,10 @@ MARK = "KVCACHE_TEST_MARK"
 """A variable that every process inherits, wherever it ends up in the tree of processes."""
 
 
+HEEDING_INTERRUPTS = ("env", "--default-signal=INT")
+"""Before a command: lets Ctrl-C end it even where the tests run in the background, which ignores it."""
+
+
 @contextmanager
 def new_mark() -> Iterator[str]:
     """Mark every process that is started in the block, so that none can hide."""

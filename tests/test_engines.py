@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import scripted
+from processes import HEEDING_INTERRUPTS
 
 from pytest_kvcache.engines.child import ChildEngine
 from pytest_kvcache.engines.devices import Slot
@@ -131,6 +132,7 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path, how: signal.Signals) -
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import scripted
+from processes import HEEDING_INTERRUPTS
 from pathlib import Path
 from pytest_kvcache.engines.devices import Slot
 from pytest_kvcache.engines.launch import child_engine_factory
@@ -142,7 +144,8 @@ time.sleep(60)
 """,
         encoding="utf-8",
     )
-    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as parent:
+    command = [*HEEDING_INTERRUPTS, sys.executable, str(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         supervisor = next(int(line.split()[1]) for line in parent.stdout if line.startswith("up"))
         grandchild = int(pid_file.read_text())

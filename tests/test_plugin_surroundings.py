@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from plugin_project import GATE, OUTPUT_TEST, VERDICT_TEST, engines_started, results
+from processes import HEEDING_INTERRUPTS
 
 
 class TestSurroundings:
@@ -86,13 +87,21 @@ class TestSurroundings:
     ) -> None:
         project.makepyfile(VERDICT_TEST)
         pid_file = project.path / "pid"
-        command = [sys.executable, "-m", "pytest", *GATE, f"--kv-engine-arg=grandchild={pid_file}"]
+        command = [
+            *HEEDING_INTERRUPTS,
+            sys.executable,
+            "-m",
+            "pytest",
+            *GATE,
+            f"--kv-engine-arg=grandchild={pid_file}",
+        ]
         hang = "--kv-engine-arg=hang_at=generating"
         with subprocess.Popen([*command, hang], cwd=project.path, stdout=subprocess.DEVNULL) as process:
             deadline = time.monotonic() + 30
             while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
                 time.sleep(0.05)
             process.send_signal(how)
+            process.wait(timeout=60)
         grandchild = Path("/proc", pid_file.read_text())
         deadline = time.monotonic() + 15
         while grandchild.exists() and time.monotonic() < deadline:
