@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy  # noqa: F401  (before any inner run: it cannot be loaded twice in one process)
 import pytest
+from hypothesis import settings
 from plugin_project import CONFTEST
+
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    # A change is judged by what it changed, not by the luck of the draw; elsewhere the search goes on.
+    settings.load_profile("ci")
 
 
 @pytest.fixture

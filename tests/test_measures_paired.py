@@ -55,6 +55,11 @@ def test_an_interval_of_a_mean_holds_the_mean_and_turns_with_the_sign(values: li
     assert (turned.low, turned.high) == pytest.approx((-interval.high, -interval.low), abs=1e-6)
 
 
+def test_values_whose_cubes_vanish_still_have_an_interval() -> None:
+    interval = mean_interval([0.0, 0.0, 6e-109])
+    assert interval.low <= interval.value <= interval.high
+
+
 def test_equal_values_leave_no_doubt() -> None:
     interval = mean_interval([0.25] * 16)
     assert (interval.low, interval.high) == (0.25, 0.25)

@@ -107,7 +107,8 @@ def _skewness(data: NDArray[np.float64]) -> float:
     spread = float(data.std())
     if n < 3 or spread == 0:
         return 0.0
-    skew = float(((data - data.mean()) ** 3).mean() / spread**3)
+    # Divided before cubing: the cube of a tiny spread vanishes.
+    skew = float((((data - data.mean()) / spread) ** 3).mean())
     return skew * math.sqrt(n * (n - 1)) / (n - 2)
 
 
