@@ -132,12 +132,11 @@ def primary_endpoints(comparisons: Comparisons, limits: Limits) -> Iterator[Endp
 
 def secondary_endpoints(evidence: Sequence[Evidence], limits: Limits) -> Iterator[Endpoint]:
     """Judge outputs against the baseline's output for the same prompt."""
-    yield from _degenerate_excess(evidence, limits)
-    yield from _degenerate_shares(evidence)
-    pairs = [(ours, theirs) for each in evidence for _, ours, theirs in each.pairs()]
-    empty = [(_is_empty(ours), _is_empty(theirs)) for ours, theirs in pairs]
+    faults = _find_faults(evidence)
+    yield from _degenerate_excess(faults, limits)
+    yield from _degenerate_shares(faults)
+    empty, away = [each.empty for each in faults], [each.ran_away for each in faults]
     yield from _excess("empty_excess", empty, limits, ReasonCode.EMPTY, "excess of empty outputs")
-    away = [(ran_away(ours, beside=theirs), ran_away(theirs, beside=ours)) for ours, theirs in pairs]
     yield from _excess("runaway_excess", away, limits, ReasonCode.RUNAWAY, "excess of run-away outputs")
     penalised = [each for each in evidence if each.penalised]
     repetition = [value for each in penalised for value in repetition_excess(each.candidate, each.baseline)]
@@ -197,26 +196,42 @@ def cache_unread(evidence: Sequence[Evidence]) -> Iterator[Reason]:
         yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, "delta_nll", message)
 
 
-def _degenerate_excess(evidence: Sequence[Evidence], limits: Limits) -> Iterator[Endpoint]:
+@dataclass(frozen=True, slots=True)
+class _Faults:
+    """What is wrong with the two outputs for one prompt; each pair is (candidate's, baseline's)."""
+
+    penalised: bool
+    degenerate: tuple[bool, bool]
+    empty: tuple[bool, bool]
+    ran_away: tuple[bool, bool]
+
+
+def _find_faults(evidence: Sequence[Evidence]) -> list[_Faults]:
+    return [
+        _Faults(
+            each.penalised,
+            degenerate=(_is_degenerate(ours, prompt), _is_degenerate(theirs, prompt)),
+            empty=(_is_empty(ours), _is_empty(theirs)),
+            ran_away=(ran_away(ours, beside=theirs), ran_away(theirs, beside=ours)),
+        )
+        for each in evidence
+        for prompt, ours, theirs in each.pairs()
+    ]
+
+
+def _degenerate_excess(faults: Sequence[_Faults], limits: Limits) -> Iterator[Endpoint]:
     for penalised, name in ((False, "degenerate_excess"), (True, "degenerate_excess_penalised")):
-        pairs = [
-            (_is_degenerate(ours, prompt), _is_degenerate(theirs, prompt))
-            for each in evidence
-            if each.penalised is penalised
-            for prompt, ours, theirs in each.pairs()
-        ]
+        pairs = [each.degenerate for each in faults if each.penalised is penalised]
         what = f"excess of degenerate outputs{' under penalties' * penalised}"
         yield from _excess(name, pairs, limits, ReasonCode.DEGENERATE, what)
 
 
-def _degenerate_shares(evidence: Sequence[Evidence]) -> Iterator[Endpoint]:
+def _degenerate_shares(faults: Sequence[_Faults]) -> Iterator[Endpoint]:
     """Yield how many outputs of each side are degenerate or empty, for people to read."""
-    triples = [triple for each in evidence for triple in each.pairs()]
-    ours = sum(_is_degenerate(output, prompt) or _is_empty(output) for prompt, output, _ in triples)
-    theirs = sum(_is_degenerate(output, prompt) or _is_empty(output) for prompt, _, output in triples)
-    if triples:
-        yield _figure("degenerate_candidate", share_interval(ours, len(triples)))
-        yield _figure("degenerate_baseline", share_interval(theirs, len(triples)))
+    if faults:
+        for side, name in enumerate(("degenerate_candidate", "degenerate_baseline")):
+            count = sum(each.degenerate[side] or each.empty[side] for each in faults)
+            yield _figure(name, share_interval(count, len(faults)))
 
 
 def _excess(

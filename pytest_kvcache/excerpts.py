@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_kvcache.measures.degeneration import find_degeneration
 from pytest_kvcache.measures.divergence import compare_scores
-from pytest_kvcache.records import Excerpt, Prompt, Signal, Verdict, VerdictKind
+from pytest_kvcache.records import Excerpt, Signal, Verdict, VerdictKind
 from pytest_kvcache.verdicts import Evidence
 
 COUNT = 3
@@ -41,7 +41,7 @@ def _rank(verdict_id: str, entry: Evidence) -> list[tuple[tuple[bool, float], Ex
             verdict_id,
             entry.prompt_set.name,
             prompt.id,
-            _text(prompt),
+            prompt.content,
             beside.text,
             output.text,
             signals,
@@ -61,7 +61,3 @@ def _delta_nll(entry: Evidence) -> dict[str, float]:
     pairs = [(score, baseline[score.prompt_id]) for score in entry.candidate_scores.scores]
     compared = {ours.prompt_id: compare_scores(ours, theirs) for ours, theirs in pairs}
     return {name: each.delta_nll for name, each in compared.items() if each.is_finite}
-
-
-def _text(prompt: Prompt) -> str:
-    return prompt.text if prompt.text is not None else "\n".join(m.content for m in prompt.messages)

@@ -6,7 +6,8 @@ Every option has an ini twin: ``--kv-dtypes`` is ``kv_dtypes``. The command line
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -206,10 +207,13 @@ def _base_dtype(name: str, policy: Policy) -> str:
 def _model_names(models: tuple[str, ...]) -> dict[str, str]:
     """Return a short name for each model, the last part of its path unless two share it."""
     short = {model: slug(model.removeprefix("ref:").rstrip("/").rpartition("/")[2]) for model in models}
-    clashing = {name for name in short.values() if list(short.values()).count(name) > 1}
-    names = {model: slug(model) if name in clashing else name for model, name in short.items()}
-    still = {name for name in names.values() if list(names.values()).count(name) > 1}
-    return {m: f"{name}-{content_key(m)[:6]}" if name in still else name for m, name in names.items()}
+    whole = _renamed_where_shared(short, slug)
+    return _renamed_where_shared(whole, lambda model: f"{whole[model]}-{content_key(model)[:6]}")
+
+
+def _renamed_where_shared(names: dict[str, str], rename: Callable[[str], str]) -> dict[str, str]:
+    counts = Counter(names.values())
+    return {model: rename(model) if counts[name] > 1 else name for model, name in names.items()}
 
 
 def _split(text: str | None, flag: str) -> tuple[str, ...]:

@@ -96,36 +96,32 @@ class Plan:
 
 def make_plan(requests: Sequence[Request]) -> Plan:
     """Group requests by engine. The result depends only on the requests and their order."""
-    generate: dict[EngineSpec, dict[str, PromptSet]] = {}
-    score: dict[EngineSpec, dict[str, PromptSet]] = {}
-    known: dict[EngineSpec, Target] = {}
-    labels: dict[EngineSpec, str] = {}
-    kept = {request.target.spec for request in requests if request.ad_hoc}
+    plan = Plan(())
     for request in requests:
-        target = request.target
-        paired = request.with_baseline or request.with_scores
-        engines = [target.baseline, target.spec] if paired else [target.spec]
-        for spec in engines:
-            known.setdefault(spec, target)
-            labels[spec] = target.baseline_id if spec == target.baseline else target.id
-            generate.setdefault(spec, {}).update((s.key, s) for s in request.prompt_sets)
-        if request.with_scores:
-            for spec in engines:
-                score.setdefault(spec, {}).update((s.key, s) for s in request.prompt_sets if is_scored(s))
-    jobs = [
+        plan = plan.extended(Plan(_jobs_of(request)))
+    models = list(dict.fromkeys(job.spec.model for job in plan.jobs))
+    return Plan(
+        tuple(sorted(plan.jobs, key=lambda job: (models.index(job.spec.model), job.spec != job.baseline)))
+    )
+
+
+def _jobs_of(request: Request) -> tuple[EngineJob, ...]:
+    """Return what one request alone asks of the engines it concerns, the baseline first."""
+    target = request.target
+    paired = request.with_baseline or request.with_scores
+    scored = tuple(filter(is_scored, request.prompt_sets)) if request.with_scores else ()
+    sides = [target.of_baseline(), target] if paired and not target.is_baseline else [target]
+    return tuple(
         EngineJob(
-            label=labels[spec],
-            spec=spec,
-            baseline=target.baseline,
-            generate=tuple(generate[spec].values()),
-            score=tuple(score.get(spec, {}).values()),
-            keep_alive=spec in kept,
+            label=side.baseline_id if side.is_baseline else side.id,
+            spec=side.spec,
+            baseline=side.baseline,
+            generate=_distinct(request.prompt_sets),
+            score=_distinct(scored),
+            keep_alive=request.ad_hoc and side == target,
         )
-        for spec, target in known.items()
-    ]
-    models = list(dict.fromkeys(job.spec.model for job in jobs))
-    jobs.sort(key=lambda job: (models.index(job.spec.model), job.spec != job.baseline))
-    return Plan(tuple(jobs))
+        for side in sides
+    )
 
 
 def is_scored(prompt_set: PromptSet) -> bool:

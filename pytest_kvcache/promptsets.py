@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
@@ -24,8 +25,14 @@ class PromptSource:
         Raises `UsageError` for a set that does not exist or is malformed.
         """
         is_shipped = isinstance(declared, str) and declared in shipped_prompt_sets()
-        found = load_prompt_set(declared, base_dir=beside) if isinstance(declared, str) else declared
+        found = _read(declared, beside) if isinstance(declared, str) else declared
         if self.own is not None and is_shipped:
             found = replace(found, prompts=self.own.prompts)
         limit = self.max_tokens or max_tokens
         return found if limit is None else replace(found, sampling=replace(found.sampling, max_tokens=limit))
+
+
+@lru_cache(maxsize=64)
+def _read(name: str, beside: Path) -> PromptSet:
+    """Read a set once for all tests that declare it, at collection and again in their fixtures."""
+    return load_prompt_set(name, base_dir=beside)

@@ -83,6 +83,11 @@ class Prompt:
     text: str | None = None
     messages: tuple[Message, ...] = ()
 
+    @property
+    def content(self) -> str:
+        """All that it says, as one text: messages without their roles, a line each."""
+        return self.text if self.text is not None else "\n".join(m.content for m in self.messages)
+
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:

@@ -15,7 +15,7 @@ SECONDS_TO_KEEP_ALL = 24 * 3600
 
 
 def name_run_directory(report: Path) -> Path:
-    """Return ``REPORT/runs/TIME-XXXX``, a name that no other run has; nothing is made yet."""
+    """Return ``REPORT/runs/TIME-RANDOM``, a name that no other run has; nothing is made yet."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     return report / "runs" / f"{stamp}-{secrets.token_hex(4)}"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from verdict_samples import QUANTIZED
+
 from pytest_kvcache.records import (
     Coverage,
     EngineReport,
@@ -12,7 +14,6 @@ from pytest_kvcache.records import (
     Excerpt,
     Metric,
     PromptSetUse,
-    Provenance,
     Reason,
     ReasonCode,
     Signal,
@@ -92,25 +93,12 @@ INCONCLUSIVE = verdict(
 )
 ALL_KINDS = (PASSED, FAILED, KNOWN_BAD, INCONCLUSIVE)
 
-PROVENANCE = Provenance(
+PROVENANCE = replace(
+    QUANTIZED,
     model="ref:gqa-kbias",
     model_path="/models/gqa-kbias",
     model_id="sha256:0123",
-    kv_cache_dtype="fp8_e4m3",
-    kv_cache_quantized=True,
-    kv_scales="unit",
-    model_dtype="bfloat16",
-    quantization=None,
-    chat_template_sha256=None,
-    attention_backend="CPU_ATTN",
-    block_size=128,
-    kv_capacity_tokens=62080,
-    prefix_caching=True,
-    max_model_len=2048,
     device="AMD EPYC 9554",
-    device_ids=(0,),
-    threads=1,
-    platform="cpu",
     cpu_flags=("avx512f", "avx512_bf16"),
     versions=(("vllm", "0.32.0"), ("torch", "2.13.0+cpu")),
     environment=(("VLLM_CPU_KVCACHE_SPACE", "2"),),

@@ -47,5 +47,5 @@ def view_output(output: Outputlike) -> View:
 
 def view_prompt(prompt: Promptlike) -> View:
     if isinstance(prompt, Prompt):
-        return View(prompt.text or "\n".join(message.content for message in prompt.messages), None)
+        return View(prompt.content, None)
     return view_output(prompt)
