@@ -1,0 +1,51 @@
+"""Blanks: long stretches of an output in which nothing is to be seen.
+
+The rule: a stretch of at least 200 blanks (spaces, tabs, line breaks, zero-width and other invisible
+characters) of several sorts, or of at least 16 invisible ones that are no white space. Indentation, wide
+tables and empty pages have fewer. A stretch of one character alone is a matter of
+:mod:`~pytest_kvcache.measures.loops`.
+
+Every 8th character is looked at first: a stretch that qualifies shows itself there.
+
+Missed: blanks between which a letter stands now and then.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pytest_kvcache.measures.views import View
+from pytest_kvcache.records import Signal
+from pytest_kvcache.text import printable
+
+BLANKS = 200
+INVISIBLE = 16
+STRIDE = 8
+SHOWN = 24
+"""Characters of the stretch that evidence shows."""
+
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff"
+)
+_BLANK = rf"[\s{_INVISIBLE}]"
+_SAMPLED = re.compile(rf"{_BLANK}{{{BLANKS // STRIDE}}}|[{_INVISIBLE}]{{{INVISIBLE // STRIDE}}}")
+_STRETCH = re.compile(
+    rf"(?<!{_BLANK}){_BLANK}{{{BLANKS},}}|(?<![{_INVISIBLE}])[{_INVISIBLE}]{{{INVISIBLE},}}"
+)
+
+
+def find_blanks(view: View) -> list[Signal]:
+    """Return a ``fail`` signal of kind ``blanks`` for each long stretch of blanks, by place."""
+    text = view.text or ""
+    if _SAMPLED.search(text[::STRIDE]) is None:
+        return []
+    return [
+        Signal("blanks", "fail", "char", stretch.start(), stretch.end(), _evidence(stretch[0]))
+        for stretch in _STRETCH.finditer(text)
+        if len(set(stretch[0])) > 1
+    ]
+
+
+def _evidence(stretch: str) -> str:
+    return f'"{printable(stretch, SHOWN)}": {len(stretch)} blanks in a row'

@@ -1,0 +1,169 @@
+"""Language flips: a text that begins in one language and goes on in another of the same script.
+
+Needs the extra ``language`` (py3langid); without it there is no such signal.
+
+The rule: the first and the last third of a text are running text in two languages, each with a probability
+of at least .9 among 139, and the place at which one language gives way to the other leaves few pieces
+on the wrong side. Related languages count as one (Norwegian and Danish, Croatian and Serbian): their
+texts are taken for one another. Languages that the identifier knows badly are not judged at all.
+
+Identification costs .3 microseconds a byte, too much for every output. So two cosines, of letter pairs
+and of words, sort out those whose thirds are alike: all but about one in seven.
+
+A prompt can ask for a flip ("translate ..."), so that it is a ``warn``. The identifier is that of Lui and
+Baldwin, "langid.py: An Off-the-shelf Language Identification Tool" (2012), with a newer model.
+
+Missed: flips in the first or last fifth, there and back again, texts below 400 characters, Chinese and
+Japanese (other scripts), languages of one family.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from math import log, sqrt
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_kvcache.measures.views import View
+from pytest_kvcache.records import Signal
+
+SHORTEST = 400
+"""Characters of the shortest text that is judged."""
+PART = 600
+"""Characters of each third that are looked at."""
+ALIKE_PAIRS = 0.72
+ALIKE_WORDS = 0.22
+"""Thirds of one text are alike from these values on. Of flips, 2 % are."""
+SURE = 0.9
+MARKUP = 0.1
+"""Share of digits, brackets and signs above which a part is code or a table rather than running text."""
+TINY = 1e-30
+WRONG_SIDE = 0.15
+"""Share of the text that may speak for the other language, on either side of the flip."""
+
+_LATIN = (
+    "en fr de es/gl/an/ext/ca/oc pt it nl/af/fy/li sv/no/nn/da/fo is fi et pl cs/sk sl/hr/bs/sr hu ro "
+    "tr/az/tk/crh vi id/ms/jv/ace lt/ltg lv sq eu cy ga/gd eo la tl sw so mt"
+)
+_CYRILLIC = "ru/be uk bg/mk sr kk/ky/tt/ba mn tg"
+_ARABIC = "ar/arz/ary fa ur ps ug"
+_DEVANAGARI = "hi mr ne sa"
+_FAMILIES = [
+    {code: family for family in script.split() for code in family.split("/")}
+    for script in (_LATIN, _CYRILLIC, _ARABIC, _DEVANAGARI)
+]
+"""By script: the languages that are judged, each with its relatives."""
+
+_MARKUP = re.compile(r"[0-9{}()<>\[\]=_|*#/\\@$%^&+~`]")
+_PIECE = re.compile(r"[\s\S]{40,120}?[.!?;:\n]\s+|[\s\S]{120}\S*\s*|[\s\S]+\Z")
+"""A sentence, or some words of one."""
+
+
+class Identifier(Protocol):
+    """What is used of a language identifier."""
+
+    def rank(self, text: str) -> list[tuple[str, float]]:
+        """Return all languages with their probabilities, the most probable first."""
+
+
+def find_language_flip(view: View) -> list[Signal]:
+    """Return at most one ``warn`` signal of kind ``language-flip``, from the flip to the end."""
+    text = view.text or ""
+    if len(text) < SHORTEST:
+        return []
+    third = len(text) // 3
+    first, last = text[:third][-PART:], text[-third:][:PART]
+    if _alike(first, last):
+        return []
+    identifier = _identifier()
+    return [] if identifier is None else _flip(text, first, last, identifier)
+
+
+def _alike(first: str, last: str) -> bool:
+    first, last = first.lower(), last.lower()
+    return _same_words(first, last) >= ALIKE_WORDS or _same_pairs(first, last) >= ALIKE_PAIRS
+
+
+def _same_words(first: str, last: str) -> float:
+    """Return the share of the last part's words that the first part has, too."""
+    known = set(first.split())
+    words = last.split()
+    return sum(map(known.__contains__, words)) / len(words) if words else 1.0
+
+
+def _same_pairs(first: str, last: str) -> float:
+    """Return the cosine of how often the two parts have each pair of characters."""
+    one, two = _pairs(first), _pairs(last)
+    return float(one @ two / np.sqrt((one @ one) * (two @ two)))
+
+
+def _pairs(text: str) -> NDArray[np.float32]:
+    """Return float32[4096]: how often each pair occurs, of characters modulo 64, which keeps letters apart."""
+    units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), np.uint16) & 63
+    return np.bincount((units[:-1] << 6) + units[1:], minlength=4096).astype(np.float32)
+
+
+@cache
+def _identifier() -> Identifier | None:
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        return None
+    identifier: Identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    return identifier
+
+
+def _flip(text: str, first: str, last: str, identifier: Identifier) -> list[Signal]:
+    if not (_is_running(first) and _is_running(last)):
+        return []
+    ranks = identifier.rank(first), identifier.rank(last)
+    for families in _FAMILIES:
+        one, two = (_surest(rank, families) for rank in ranks)
+        if one and two and families[one] != families[two]:
+            start = _place(text, one, two, identifier)
+            evidence = f"language {one} before, {two} from here on"
+            return [] if start is None else [Signal("language-flip", "warn", "char", start, len(text), evidence)]
+    return []
+
+
+def _is_running(part: str) -> bool:
+    return len(_MARKUP.findall(part)) <= MARKUP * len(part)
+
+
+def _surest(rank: list[tuple[str, float]], families: dict[str, str]) -> str | None:
+    """Return the most probable language if it is judged and it and its relatives are sure enough."""
+    best = rank[0][0]
+    if best not in families:
+        return None
+    together = sum(share for code, share in rank if families.get(code) == families[best])
+    return best if together >= SURE else None
+
+
+def _place(text: str, one: str, two: str, identifier: Identifier) -> int | None:
+    """Return where ``one`` gives way to ``two``, or None if they are mixed.
+
+    Of all boundaries between pieces of about a sentence it is the one with the greatest log-likelihood of the text, the
+    pieces before it being in ``one`` and those after it in ``two``.
+    """
+    pieces = list(_PIECE.finditer(text))
+    votes = np.array([_vote(piece[0], one, two, identifier) for piece in pieces])
+    before = np.concatenate([[0.0], np.cumsum(votes)])
+    at = int(np.argmax(before))
+    wrong = -votes[:at].clip(max=0).sum() + votes[at:].clip(min=0).sum()
+    if at in (0, len(votes)) or wrong > WRONG_SIDE * np.abs(votes).sum():
+        return None
+    return pieces[at].start()
+
+
+def _vote(piece: str, one: str, two: str, identifier: Identifier) -> float:
+    """Return by how much the log-likelihood of a piece is greater in ``one`` than in ``two``, in nats.
+
+    The identifier's probabilities are those of log-likelihoods over the root of the length in bytes.
+    """
+    shares = dict(identifier.rank(piece))
+    length = len(piece.encode(errors="surrogatepass"))
+    return sqrt(length) * log(max(shares[one], TINY) / max(shares[two], TINY))
