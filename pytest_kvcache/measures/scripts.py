@@ -1,0 +1,90 @@
+"""Scripts: running text that changes its script, over and over or for good.
+
+*Mixed scripts*: words of four scripts and more, one after the other without punctuation. Lists of
+languages, glossaries and tables have commas, brackets or line breaks between scripts; running text of
+two scripts (Chinese with Latin names, Serbian in both of its scripts) has no third. *Flip*: nearly all
+letters before one place belong to one script, nearly all after it to another. That may be a translation
+which was asked for, so it is a warning; the baseline's output tells.
+
+Both look at scripts alone: languages of one script are not told apart.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_kvcache.measures.characters import COMMON, HAN, HANGUL, SCRIPTS, Characters, Switches
+from pytest_kvcache.records import Signal
+from pytest_kvcache.text import printable
+
+MIXED_SWITCHES = 12
+"""Changes of script, one after the other, ..."""
+MIXED_WITHIN = 400
+"""... within so many characters, ..."""
+MIXED_SCRIPTS = 4
+"""... among so many scripts are a proof."""
+FLIP_PURITY = 0.9
+"""Share of the letters on either side of a flip that belong to that side's script."""
+FLIP_LETTERS = 60
+"""Letters that either side has at least; a letter of :data:`DENSE` scripts counts as three."""
+DENSE = (HAN, HANGUL)
+SHOWN = 24
+"""Characters around the place that evidence shows."""
+
+
+def find_mixed_scripts(characters: Characters) -> list[Signal]:
+    """Return at most one signal: from the first to the last place where scripts alternate without end."""
+    if characters.text.isascii():
+        return []
+    switches = characters.switches
+    last = switches.place.size - MIXED_SWITCHES
+    if last < 0:
+        return []
+    near = switches.place[MIXED_SWITCHES - 1 :] - switches.place[: last + 1] <= MIXED_WITHIN
+    mixed = [at for at in np.flatnonzero(near).tolist() if _scripts_from(switches, at) >= MIXED_SCRIPTS]
+    if not mixed:
+        return []
+    start, end = int(switches.place[mixed[0]]), int(switches.place[mixed[-1] + MIXED_SWITCHES - 1])
+    return [Signal("mixed-scripts", "fail", "char", start, end, _mixture(characters, start, end))]
+
+
+def find_script_flips(characters: Characters) -> list[Signal]:
+    """Return at most one signal: the rest of the text, if it goes on in another script for good."""
+    if characters.text.isascii():
+        return []
+    weights = characters.letters * np.where(np.isin(np.arange(len(SCRIPTS)), DENSE), 3, 1)
+    weights[COMMON] = 0
+    second, first = np.argsort(weights)[-2:]
+    if weights[second] < FLIP_LETTERS:
+        return []
+    found = characters.segments
+    size = (found.end - found.start) * np.where(np.isin(found.script, DENSE), 3, 1)
+    ahead = np.cumsum(size * (found.script == first)) - np.cumsum(size * (found.script == second))
+    for before, at in ((first, int(ahead.argmax())), (second, int(ahead.argmin()))):
+        after = second if before == first else first
+        sides = ((before, slice(at + 1)), (after, slice(at + 1, None)))
+        if all(_is_pure(size[side], found.script[side] == script) for script, side in sides):
+            place = int(found.start[at + 1])
+            around = printable(characters.text[max(place - SHOWN // 2, 0) : place + SHOWN // 2], SHOWN)
+            severity: Literal["fail", "warn"] = "fail" if place in characters.switches.place else "warn"
+            evidence = f'from {SCRIPTS[before]} to {SCRIPTS[after]} for good: "{around}"'
+            return [Signal("script-flip", severity, "char", place, len(characters.text), evidence)]
+    return []
+
+
+def _scripts_from(switches: Switches, first: int) -> int:
+    """Return how many scripts take part in :data:`MIXED_SWITCHES` changes from the given one on."""
+    return len(set(switches.after[first : first + MIXED_SWITCHES].tolist()))
+
+
+def _is_pure(size: NDArray[np.int64], own: NDArray[np.bool_]) -> bool:
+    of_script = size[own].sum()
+    return bool(of_script >= FLIP_LETTERS and of_script >= FLIP_PURITY * size.sum())
+
+
+def _mixture(characters: Characters, start: int, end: int) -> str:
+    names = [SCRIPTS[script] for script in np.unique(characters.scripts[start:end]) if script != COMMON]
+    return f'{", ".join(names)} mixed: "{printable(characters.text[start : start + SHOWN], SHOWN)}"'
