@@ -30,6 +30,8 @@ FLIP_PURITY = 0.9
 """Share of the letters on either side of a flip that belong to that side's script."""
 FLIP_LETTERS = 60
 """Letters that either side has at least; a letter of :data:`DENSE` scripts counts as three."""
+RUNNING = 20
+"""Characters on either side of a flip that must be of one script in one line, for a proof."""
 DENSE = (HAN, HANGUL)
 SHOWN = 24
 """Characters around the place that evidence shows."""
@@ -69,7 +71,7 @@ def find_script_flips(characters: Characters) -> list[Signal]:
         if all(_is_pure(size[side], found.script[side] == script) for script, side in sides):
             place = int(found.start[at + 1])
             around = printable(characters.text[max(place - SHOWN // 2, 0) : place + SHOWN // 2], SHOWN)
-            severity: Literal["fail", "warn"] = "fail" if place in characters.switches.place else "warn"
+            severity: Literal["fail", "warn"] = "fail" if _is_running(characters, place) else "warn"
             evidence = f'from {SCRIPTS[before]} to {SCRIPTS[after]} for good: "{around}"'
             return [Signal("script-flip", severity, "char", place, len(characters.text), evidence)]
     return []
@@ -83,6 +85,16 @@ def _scripts_from(switches: Switches, first: int) -> int:
 def _is_pure(size: NDArray[np.int64], own: NDArray[np.bool_]) -> bool:
     of_script = size[own].sum()
     return bool(of_script >= FLIP_LETTERS and of_script >= FLIP_PURITY * size.sum())
+
+
+def _is_running(characters: Characters, place: int) -> bool:
+    """Whether the text runs on at a flip: in one line, of one script before and another after it."""
+    before, after = slice(max(place - RUNNING, 0), place), slice(place, place + RUNNING)
+    return (
+        place in characters.switches.place
+        and "\n" not in characters.text[before.start : after.stop]
+        and all(np.count_nonzero(np.bincount(characters.scripts[side])[1:]) == 1 for side in (before, after))
+    )
 
 
 def _mixture(characters: Characters, start: int, end: int) -> str:
