@@ -44,6 +44,10 @@ test-3.%:
 	@requirements/install.sh "$(call find-python,3.$*)" .venvs/3.$* requirements/plugin.lock
 	.venvs/3.$*/bin/pytest -m "not vllm and not packaging" -n $(WORKERS)
 
+.PHONY: detection
+detection: venv  ## rebuild the detection benchmark: corpus, evaluation, tables and plots in docs/
+	PYTHONPATH=benchmarks $(BIN)/python -m detection all
+
 .PHONY: lint lock
 lint: venv  ## check style, types and layers
 	$(BIN)/ruff check
