@@ -37,7 +37,7 @@ PART = 600
 """Characters of each third that are looked at."""
 ALIKE_PAIRS = 0.72
 ALIKE_WORDS = 0.22
-ALIKE_TELLING = 2
+ALIKE_TELLING = 0.05
 """Thirds of one text are alike from these values on: their cosine of pairs of characters, the share of
 words of the last one that the first has, how many of them are common words of one language."""
 LONGEST_WORD = 16
@@ -45,19 +45,23 @@ LONGEST_WORD = 16
 PROBE = 160
 """Characters at the far ends that must be in two languages before all of the parts are looked at."""
 SURE = 0.9
-MARKUP = 0.1
+LIKELY = 0.3
+"""Probability of the one language, and at least that of the other, which may be less well known."""
+MARKUP = 0.15
 """Share of digits, brackets and signs above which a part is code or a table rather than running text."""
 TINY = 1e-30
 WRONG_SIDE = 0.15
 """Share of the text that may speak for the other language, on either side of the flip."""
 
-_LATIN = (
-    "en fr de es/gl/an/ext/ca/oc pt it nl/af/fy/li sv/no/nn/da/fo is fi et pl cs/sk sl/hr/bs/sr hu ro "
-    "tr/az/tk/crh vi id/ms/jv/ace lt/ltg lv sq eu cy ga/gd eo la tl sw so mt"
+_JUDGED = (
+    "en/pcm fr de es/gl/an/ext/ca/oc pt it nl/af/fy/li sv/no/nn/da/fo is fi et pl cs/sk sl/hr/bs/sr hu ro "
+    "tr/az/tk/crh vi id/ms/jv/ace lt/ltg lv sq eu cy ga/gd eo la tl sw so mt "
+    "ru/be uk bg/mk kk/ky/tt/ba mn tg ar/arz/ary fa ur ps ug hi/mr/ne/sa"
 )
-_CYRILLIC = "ru/be uk bg/mk sr kk/ky/tt/ba mn tg"
-_ARABIC = "ar/arz/ary fa ur ps ug"
-_DEVANAGARI = "hi mr ne sa"
+_FAMILY = {code: family for family in _JUDGED.split() for code in family.split("/")}
+"""The languages that a text can be said to leave or to enter, each with its relatives."""
+_NOT_JUDGED = frozenset(["zxx", "zh", "wuu", "yue", "ja", "ko", "th", "lo", "km", "my"])
+"""No language, or one written without blanks."""
 _COMMON = (
     "the of and to is that it for with was as be this are on not you have from by or an at which can if",
     "der die und das den von zu mit sich des auf für ist im dem nicht ein eine als auch es werden aus er",
@@ -82,22 +86,19 @@ _COMMON = (
 _TELLING = frozenset(
     word for word, lists in Counter(w for words in _COMMON for w in words.split()).items() if lists == 1
 )
-_FAMILIES = [
-    {code: family for family in script.split() for code in family.split("/")}
-    for script in (_LATIN, _CYRILLIC, _ARABIC, _DEVANAGARI)
-]
-"""By script: the languages that are judged, each with its relatives."""
-
 _MARKUP = re.compile(r"[0-9{}()<>\[\]=_|*#/\\@$%^&+~`]")
 _PIECE = re.compile(r"[\s\S]{40,120}?[.!?;:\n]\s+|[\s\S]{120}\S*\s*|[\s\S]+\Z")
 """A sentence, or some words of one."""
 
 
+Ranking = list[tuple[str, float]]
+"""All languages with their probabilities, the most probable first."""
+
+
 class Identifier(Protocol):
     """What is used of a language identifier."""
 
-    def rank(self, text: str) -> list[tuple[str, float]]:
-        """Return all languages with their probabilities, the most probable first."""
+    def rank(self, text: str) -> Ranking: ...
 
 
 def find_language_flip(view: View) -> list[Signal]:
@@ -105,9 +106,10 @@ def find_language_flip(view: View) -> list[Signal]:
     text = view.text or ""
     if len(text) < SHORTEST:
         return []
-    third = len(text) // 3
-    first, last = text[:third][-PART:], text[-third:][:PART]
+    first, last = text[: len(text) // 3][-PART:], text[-(len(text) // 4) :][:PART]
     if _alike(first.lower(), last.lower()) or not (_is_running(first) and _is_running(last)):
+        return []
+    if _script(first) != _script(last):
         return []
     identifier = _identifier()
     return [] if identifier is None else _flip(text, first, last, identifier)
@@ -119,15 +121,25 @@ def _alike(first: str, last: str) -> bool:
     if len(words) * LONGEST_WORD < len(last):
         return True
     same = [word for word in words if word in known]
-    if len(same) >= ALIKE_WORDS * len(words) or len(_TELLING.intersection(same)) >= ALIKE_TELLING:
+    telling = [word for word in same if word in _TELLING]
+    if len(same) >= ALIKE_WORDS * len(words) or len(telling) >= max(2, ALIKE_TELLING * len(words)):
         return True
     one, two = _pairs(first), _pairs(last)
     return bool(one @ two >= ALIKE_PAIRS * np.sqrt((one @ one) * (two @ two)))
 
 
+def _units(text: str) -> NDArray[np.uint16]:
+    return np.frombuffer(text.encode("utf-16-le", "surrogatepass"), np.uint16)
+
+
+def _script(part: str) -> int:
+    """Return the page of 128 code points that most letters are from, or lie around."""
+    return int(np.median(_units(part))) // 128
+
+
 def _pairs(text: str) -> NDArray[np.float32]:
     """Return float32[4096]: how often each pair occurs, of characters modulo 64, which keeps letters apart."""
-    units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), np.uint16) & 63
+    units = _units(text) & 63
     return np.bincount((units[:-1] << 6) + units[1:], minlength=4096).astype(np.float32)
 
 
@@ -144,14 +156,13 @@ def _identifier() -> Identifier | None:
 def _flip(text: str, first: str, last: str, identifier: Identifier) -> list[Signal]:
     if _best(first[:PROBE], identifier) == _best(last[-PROBE:], identifier):
         return []
-    ranks = identifier.rank(first), identifier.rank(last)
-    for families in _FAMILIES:
-        one, two = (_surest(rank, families) for rank in ranks)
-        if one and two and families[one] != families[two]:
-            start = _place(text, one, two, identifier)
-            evidence = f"language {one} before, {two} from here on"
-            return [] if start is None else [Signal("language-flip", "warn", "char", start, len(text), evidence)]
-    return []
+    one, two = identifier.rank(first), identifier.rank(last)
+    if not (_is_left(one, two) or _is_left(two, one)):
+        return []
+    before, after = one[0][0], two[0][0]
+    start = _place(text, before, after, identifier)
+    evidence = f"language {before} before, {after} from here on"
+    return [] if start is None else [Signal("language-flip", "warn", "char", start, len(text), evidence)]
 
 
 def _is_running(part: str) -> bool:
@@ -162,13 +173,16 @@ def _best(part: str, identifier: Identifier) -> str:
     return identifier.rank(part)[0][0]
 
 
-def _surest(rank: list[tuple[str, float]], families: dict[str, str]) -> str | None:
-    """Return the most probable language if it is judged and it and its relatives are sure enough."""
-    best = rank[0][0]
-    if best not in families:
-        return None
-    together = sum(share for code, share in rank if families.get(code) == families[best])
-    return best if together >= SURE else None
+def _is_left(one: Ranking, other: Ranking) -> bool:
+    """Whether one part is in a language that is judged, and the other in no relative of it."""
+    family = _FAMILY.get(one[0][0])
+    if family is None or other[0][0] in _NOT_JUDGED or other[0][1] < LIKELY:
+        return False
+    return _share(one, family) >= SURE and _share(other, family) <= 1 - SURE
+
+
+def _share(ranking: Ranking, family: str) -> float:
+    return sum(share for code, share in ranking if _FAMILY.get(code) == family)
 
 
 def _place(text: str, one: str, two: str, identifier: Identifier) -> int | None:
