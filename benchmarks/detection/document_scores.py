@@ -1,0 +1,95 @@
+"""Document scores: what the baseline engine thinks of documents of the corpus.
+
+    PYTHONPATH=benchmarks python -m detection.document_scores [--corpus DIR]
+
+For the detector of improbable text: English documents of several healthy kinds, and damage that makes
+text improbable, or improbably probable. A document is scored whole, in the reference models' own
+tokens, after one token that separates documents. The scores stay in ``CORPUS/scores``, with the corpus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+from detection.baseline import BASELINE, score_texts
+from detection.corpus import HALVES, Document, Half, read_documents
+from detection.scored import read_scores
+from pytest_kvcache.models import locate_model
+from pytest_kvcache.records import Output, Score, ScoreRequest, content_key
+
+HEALTHY = {"prose-en": 50, "chat": 50, "code-python": 50, "how-to": 50, "manual-en": 50}
+DAMAGED = {"word-salad": 150, "soup": 100, "paraphrase-loop": 100, "corruption": 100}
+"""Documents of a kind, in each half."""
+SEPARATOR = 0
+"""``<|endoftext|>``: all the context that a document has."""
+LONGEST = 1024
+"""Tokens; longer documents (soups of rare letters) are left out."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Score documents of the corpus with the baseline engine.")
+    parser.add_argument("--corpus", type=Path, default=Path(".kvcache/detection"), metavar="DIR")
+    corpus = parser.parse_args(arguments).corpus
+    tokenizer = _tokenizer()
+    requests = []
+    for document in _in_turns(_wanted(corpus, half) for half in HALVES):
+        ids = tuple(tokenizer.encode(document.text, add_special_tokens=False))
+        if 0 < len(ids) <= LONGEST:
+            requests.append(ScoreRequest(_key(document), (SEPARATOR,), ids))
+    score_texts(requests, _file(corpus))
+    return 0
+
+
+def scored_documents(corpus: Path, half: Half) -> Iterator[tuple[Document, Output, Score]]:
+    """Yield the documents of a half that have a score, each with its text in the baseline's tokens.
+
+    The score holds the most probable token alone (k = 1). Its ids are the output's, not the document's.
+    """
+    scores = read_scores(_file(corpus))
+    for document in _wanted(corpus, half):
+        if scored := scores.get(_key(document)):
+            output = Output(
+                document.id, (SEPARATOR,), scored.token_ids, document.text, document.finish_reason
+            )
+            yield document, output, scored.score()
+
+
+def _wanted(corpus: Path, half: Half) -> list[Document]:
+    """Return the documents that are scored, kinds taking turns."""
+    healthy = [_some(read_documents(corpus, half, "healthy", kind), n) for kind, n in HEALTHY.items()]
+    damaged = [_some(read_documents(corpus, half, "damaged", kind), n) for kind, n in DAMAGED.items()]
+    return list(_in_turns(healthy + damaged))
+
+
+def _some(documents: Iterator[Document], count: int) -> list[Document]:
+    """Return so many at random, the same from the same documents."""
+    return sorted(documents, key=lambda document: content_key(document.id))[:count]
+
+
+def _in_turns(groups: Iterable[Sequence[Document]]) -> Iterator[Document]:
+    turns = chain.from_iterable(zip_longest(*groups))
+    return (document for document in turns if document is not None)
+
+
+def _key(document: Document) -> str:
+    """Identify a document and its text: a corpus that was built anew may hold another one by that id."""
+    return f"{document.id} {content_key(document.text)[:8]}"
+
+
+def _file(corpus: Path) -> Path:
+    return corpus / "scores" / "documents.jsonl"
+
+
+def _tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(locate_model(BASELINE.model, print))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
