@@ -15,14 +15,14 @@ that stood in the output before, and which the baseline finds easy (a mean of at
 told the same again, it knows what comes. 64 such tokens are a loop, 40 are doubtful. No shorter: a
 refrain or a phrase said twice is none.
 
-Weaknesses. The first question cannot tell weakly worded from broken text: a healthy small model
-weakened by weight quantization writes less probable text too, and half of such outputs come out as
-doubtful. It sees nothing wrong in fluent text that answers nothing. Outputs of a few tokens have a mean
-of a few tokens only. The second calls asked-for repetition (a table, data as JSON) a loop if it is long
-and regular enough. A loop that varies (numbers that count up, noise) escapes the second question, and
-often the first. So outputs near the bounds are doubtful, and what readers say of the sample stands above
-the criterion. Detectors that use the baseline's log-probabilities themselves must be held against the
-readers alone.
+Weaknesses. The first question cannot tell weakly worded from broken text: a healthy model with weights
+of four bits writes less probable text too, and a sixth of it comes out as doubtful. It sees nothing
+wrong in fluent text that answers nothing. Outputs of a few tokens have a mean of a few tokens only. The
+baseline hardly knows Chinese, and strewn characters may pass. The second question calls asked-for
+repetition (a table, data as JSON) a loop if it is long and regular enough. A loop that varies (numbers
+that count up, noise) escapes it, and often both. So outputs near the bounds are doubtful, and what
+readers say of the sample stands above the criterion. Detectors that use the baseline's log-probabilities
+themselves must be held against the readers alone.
 """
 
 from __future__ import annotations
