@@ -20,7 +20,6 @@ Japanese (other scripts), languages of one family.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from functools import cache
 from math import log, sqrt
 from typing import Protocol
@@ -28,6 +27,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_kvcache.measures.commonwords import TELLING_WORDS
 from pytest_kvcache.measures.views import View
 from pytest_kvcache.records import Signal
 
@@ -62,30 +62,6 @@ _FAMILY = {code: family for family in _JUDGED.split() for code in family.split("
 """The languages that a text can be said to leave or to enter, each with its relatives."""
 _NOT_JUDGED = frozenset(["zxx", "zh", "wuu", "yue", "ja", "ko", "th", "lo", "km", "my"])
 """No language, or one written without blanks."""
-_COMMON = (
-    "the of and to is that it for with was as be this are on not you have from by or an at which can if",
-    "der die und das den von zu mit sich des auf für ist im dem nicht ein eine als auch es werden aus er",
-    "le la les de des et un une du est que qui dans pour pas sur plus au par avec ce il sont vous ne",
-    "el la los las de y que en un una por con para del se no es lo su como más al",
-    "il di che la e un in per non è del della una i con si da sono le come gli",
-    "o a os as de que e do da em um uma para com não por dos é se na no ao",
-    "de het een en van in is dat op te zijn voor met niet die aan er om ook",
-    "och att det i en som är på för av med den till inte har de ett om",
-    "i w z na się nie do że to jest o jak za od po oraz",
-    "a v se na je že s z do o to jako k i pro ve",
-    "ja on ei se että oli ovat myös kun tai joka sen mutta",
-    "a az és hogy nem is egy meg van ez ha csak már",
-    "și în de la cu a care pe nu din este un o să mai",
-    "ve bir bu için ile de da olarak çok olan gibi daha",
-    "và của là có được cho các trong không một những với người",
-    "yang dan di untuk dengan dari pada ini tidak adalah dalam itu",
-    "и в не на что с по как это но из за для от он к",
-    "і в не на що з та як до це й",
-)
-"""The most common words of languages; those of two languages tell nothing."""
-_TELLING = frozenset(
-    word for word, lists in Counter(w for words in _COMMON for w in words.split()).items() if lists == 1
-)
 _MARKUP = re.compile(r"[0-9{}()<>\[\]=_|*#/\\@$%^&+~`]")
 _PIECE = re.compile(r"[\s\S]{40,120}?[.!?;:\n]\s+|[\s\S]{120}\S*\s*|[\s\S]+\Z")
 """A sentence, or some words of one."""
@@ -121,7 +97,7 @@ def _alike(first: str, last: str) -> bool:
     if len(words) * LONGEST_WORD < len(last):
         return True
     same = [word for word in words if word in known]
-    telling = [word for word in same if word in _TELLING]
+    telling = [word for word in same if word in TELLING_WORDS]
     if len(same) >= ALIKE_WORDS * len(words) or len(telling) >= max(2, ALIKE_TELLING * len(words)):
         return True
     one, two = _pairs(first), _pairs(last)

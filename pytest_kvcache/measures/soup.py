@@ -1,0 +1,210 @@
+"""Soups: tokens or words in random order, without any text in them.
+
+*Soup* (:func:`find_soup`) never says anything twice. Of 64 tokens at least 62 are distinct, their ids lie
+all over the vocabulary as the numbers of a uniform distribution do (Kolmogorov and Smirnov's distance at
+most .2), and next to none is among the first 32nd of the ids, where tokenizers keep their frequent tokens:
+punctuation, endings, function words. In text: of 48 words at least 47 are distinct, with no more than one
+line break or punctuation mark and two common words of any language among them. Where they are joined in
+six ways or more, no list of words looks like it, and one output suffices as proof.
+
+*Small soup* (:func:`find_small_soup`) says few things in any order. Of 64 tokens (or words and marks) 3 to
+21 are distinct, and they follow one another as if drawn by lot: there are at least as many distinct pairs as
+independent draws of the same tokens would give,
+
+    sum over tokens a, b of 1 - (1 - p(a) p(b))^63,
+
+whereas rows of a table, code and loops have half of that. Numbers, codes and dumps of bytes are random, too,
+and prove nothing; scripts whose letters are several tokens each are not looked at.
+
+Missed: soups shorter than a window, soups of numbers, the words of a text in random order
+(:mod:`~pytest_kvcache.measures.improbability` sees them).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from pytest_kvcache.measures.commonwords import COMMON_WORDS
+from pytest_kvcache.measures.views import View
+from pytest_kvcache.records import Signal
+from pytest_kvcache.text import printable
+
+WINDOW = 64
+STRIDE = 16
+FEW_REPEATED = 62
+"""Distinct tokens from which on a window says nothing twice. In healthy text 1 window of 1,000 has as many."""
+UNIFORM = 0.2
+FREQUENT_PART = 32
+FREQUENT = 5
+"""Tokens of a window that may be among the first 32nd of all ids; of evenly drawn ones, 2 are."""
+
+WORDS = 48
+WORD_STRIDE = 8
+BREAKS = 1
+COMMON = 2
+BLANKS = 14
+"""Words of a window that at least are joined by a blank: keys and other codes have none."""
+JOINTS = 6
+"""Ways in which the words of a window are joined from which on it cannot be a list."""
+CHARACTERS = 200
+"""Fewer characters do not hold so many words."""
+
+FEWEST = 3
+FEW = 21
+PROOF_FEW = 16
+"""Distinct tokens or words of a small soup, and of one that needs no second look."""
+SPELT = 1.3
+"""Characters per token below which a script's letters are several tokens each."""
+SHOWN = 40
+"""Characters of the soup that evidence shows."""
+
+_WORD = re.compile(r"[^\W\d_]+")
+_BREAK = re.compile(r"[.,;:!?](?=\s)|\n|[。，、；：！？]")
+_CODES = re.compile(r"(?:[\W_a-fA-F]{0,8}\d){12}")
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_UNIT = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}]+|\d+|[^\w\s]")
+
+
+def find_soup(view: View) -> list[Signal]:
+    """Return the stretches of random tokens or words, in characters if the text shows them.
+
+    They are of kind ``soup``; lists of words without any punctuation are ``warn``, all else ``fail``.
+    """
+    in_text = _soup_of_words(view.text or "")
+    if any(signal.severity == "fail" for signal in in_text):
+        return in_text
+    return _soup_of_tokens(view.ids or ()) or in_text
+
+
+def find_small_soup(view: View) -> list[Signal]:
+    """Return the stretches of a few tokens or words in random order, in tokens if there are any.
+
+    They are of kind ``small-soup``, and ``fail`` if there are very few of them and no codes in the text.
+    """
+    text = view.text or ""
+    if view.ids is None:
+        return _small_soup_of_words(text)
+    if text and len(text) < SPELT * len(view.ids):
+        return []
+    return [
+        Signal("small-soup", _severity(few, text), "token", start, end, _shown(few))
+        for start, end in _drawn_by_lot(view.ids)
+        for few in [view.ids[start:end]]
+    ]
+
+
+def _soup_of_tokens(ids: Sequence[int]) -> list[Signal]:
+    if len(ids) < WINDOW or not _says_little_twice(ids):
+        return []
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(np.array(ids), WINDOW)[::STRIDE], axis=1)
+    vocabulary = windows.max() + 1
+    distinct = 1 + np.count_nonzero(np.diff(windows, axis=1), axis=1)
+    distance = np.abs(windows / vocabulary - (np.arange(WINDOW) + 0.5) / WINDOW).max(axis=1)
+    frequent = np.count_nonzero(windows < vocabulary / FREQUENT_PART, axis=1)
+    random = (distinct >= FEW_REPEATED) & (distance <= UNIFORM) & (frequent <= FREQUENT)
+    starts = [int(at) * STRIDE for at in np.flatnonzero(random)]
+    return [
+        Signal("soup", "fail", "token", start, end, f"{end - start} tokens from all over the vocabulary")
+        for start, end in _stretches(starts, WINDOW)
+    ]
+
+
+def _says_little_twice(ids: Sequence[int]) -> bool:
+    """Whether one half of a window, laid at regular places, could belong to a soup."""
+    half, repeated = WINDOW // 2, WINDOW - FEW_REPEATED
+    return any(len(set(ids[at : at + half])) >= half - repeated for at in range(0, len(ids) - half + 1, half))
+
+
+def _soup_of_words(text: str) -> list[Signal]:
+    if not _runs_on(text):
+        return []
+    spans = [word.span() for word in _WORD.finditer(text)]
+    words = [text[start:end].lower() for start, end in spans]
+    joints = [text[end:start] for (_, end), (start, _) in pairwise(spans)]
+    random = {
+        at: len(set(joints[at : at + WORDS - 1]))
+        for at in range(0, len(words) - WORDS + 1, WORD_STRIDE)
+        if _is_random(words[at : at + WORDS], joints[at : at + WORDS - 1])
+    }
+    signals = []
+    for first, last in _stretches(list(random), WORDS):
+        start, end = spans[first][0], spans[last - 1][1]
+        ways = max(random.get(at, 0) for at in range(first, last, WORD_STRIDE))
+        evidence = f'{last - first} words in no order: "{printable(text[start:end], SHOWN)}"'
+        signals.append(Signal("soup", "fail" if ways >= JOINTS else "warn", "char", start, end, evidence))
+    return signals
+
+
+def _runs_on(text: str) -> bool:
+    """Whether a stretch long enough for a soup has one break in it, or none."""
+    lengths = [0, *map(len, _BREAK.split(text))]
+    return any(one + other >= CHARACTERS for one, other in pairwise(lengths))
+
+
+def _is_random(words: Sequence[str], joints: Sequence[str]) -> bool:
+    distinct = set(words)
+    return (
+        len(distinct) >= WORDS - 1
+        and len(distinct & COMMON_WORDS) <= COMMON
+        and joints.count(" ") >= BLANKS
+        and sum(_BREAK.search(f"{joint} ") is not None for joint in joints) <= BREAKS
+    )
+
+
+def _small_soup_of_words(text: str) -> list[Signal]:
+    spans = [unit.span() for unit in _UNIT.finditer(text)]
+    units = [text[start:end] for start, end in spans]
+    return [
+        Signal(
+            "small-soup",
+            _severity(units[first:last], text),
+            "char",
+            spans[first][0],
+            spans[last - 1][1],
+            _shown(units[first:last]),
+        )
+        for first, last in _drawn_by_lot(units)
+    ]
+
+
+def _severity(units: Sequence[Hashable], text: str) -> Literal["fail", "warn"]:
+    certain = len(set(units)) <= PROOF_FEW and text and _CODES.search(text) is None
+    return "fail" if certain else "warn"
+
+
+def _shown(units: Sequence[Hashable]) -> str:
+    shown = " ".join(str(unit) for unit, _ in Counter(units).most_common(4))
+    return f'{len(set(units))} in random order, {len(units)} long: "{printable(shown, SHOWN)}"'
+
+
+def _drawn_by_lot(units: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Return the stretches of few units that follow one another without any rule."""
+    starts = []
+    for at in range(0, len(units) - WINDOW + 1, STRIDE):
+        window = units[at : at + WINDOW]
+        if FEWEST <= len(set(window)) <= FEW and _is_by_lot(window):
+            starts.append(at)
+    return _stretches(starts, WINDOW)
+
+
+def _is_by_lot(window: Sequence[Hashable]) -> bool:
+    shares = np.array(list(Counter(window).values())) / len(window)
+    expected = (1 - (1 - np.outer(shares, shares)) ** (len(window) - 1)).sum()
+    return bool(len(set(pairwise(window))) >= expected)
+
+
+def _stretches(starts: Sequence[int], window: int) -> list[tuple[int, int]]:
+    """Return the union of windows, given where they start, as intervals in order."""
+    stretches: list[tuple[int, int]] = []
+    for start in starts:
+        if stretches and start <= stretches[-1][1]:
+            stretches[-1] = (stretches[-1][0], start + window)
+        else:
+            stretches.append((start, start + window))
+    return stretches
