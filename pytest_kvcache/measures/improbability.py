@@ -1,20 +1,25 @@
-"""Improbable text: what the baseline would hardly have written, or have read, as a text.
+"""Improbable text: what the baseline would not have written, however it reads.
 
-A score holds, for each token x of an output, the baseline's log-probability and its most probable tokens.
-The surprise of a token is its information beyond what was to be expected there,
+A score holds the baseline's log-probability of each token x of an output, and of its own first choice there.
+The surprise of a token is what it lacks against that choice,
 
-    s = -log p(x) - H,    H = -sum of p log p over the top k, - r log p(k),
+    s = max log p - log p(x)    (nats, >= 0),
 
-in nats, where r is the probability outside the top k: none of those tokens is more probable than the k-th,
-so that H is at most the entropy. A text that the model writes by itself has s around 0 if sampled, and below
-if greedy, however hard it is to predict: names and numbers are improbable, but expected to be. That human
-text stays near the entropy is due to Meister et al., "Locally Typical Sampling" (2023); the mean of s is the
-numerator of Fast-DetectGPT's curvature (Bao et al., 2024).
+so that a token is not blamed for being hard to predict: where nothing is probable (names, numbers, a language
+that the model hardly knows), neither is the first choice. The rule, on the mean of s over any 64 tokens:
+``fail`` from 4 nats on, ``warn`` from 2.
 
-The rule, over windows of 64 tokens: a mean of -log p of at least 6 nats is ``fail``, no text in a language
-that the model knows; one of at least 2.5 nats with a mean surprise of at least .5 is ``warn``.
+Measured with a model of 135 million parameters: its own outputs reach 1.1, healthy quantization included, and
+4-bit weights that make it another model 2.7; its outputs under a broken cache up to 15; passages that people wrote 2.9
+(median) and 4.1 (the greatest of 495), of which a judged output must not be one, as it is the model's own; the
+same with their words shuffled 5.1, 9 in 10 of them above 4. The mean of -log p tells these from people's texts
+worse (7 in 10 without a false alarm), as do its difference to the entropy and the ranks of the tokens.
 
-Missed: nonsense that repeats itself, which becomes probable; nonsense of fewer than 32 tokens.
+Surprise beside the model's own choice is due to Gehrmann et al., "GLTR: Statistical Detection and Visualization
+of Generated Text" (2019); the entropy in its place to Meister et al., "Locally Typical Sampling" (2023).
+
+Missed: nonsense that repeats itself, which becomes probable; outputs of fewer than 64 tokens. The reverse, text
+too predictable to be healthy, is no finding: greedy text is as predictable as its paraphrases.
 """
 
 from __future__ import annotations
@@ -27,41 +32,29 @@ from numpy.typing import NDArray
 from pytest_kvcache.records import Score, Signal
 
 WINDOW = 64
-SHORTEST = 32
-PROOF = 6.0
-IMPROBABLE = 2.5
-SURPRISING = 0.5
+PROOF = 4.0
+SUSPICION = 2.0
+"""Mean surprise of a window, in nats."""
 WORST = 30.0
-"""Nats that a token counts at most: a probability of 0 says no more."""
+"""Nats that one token counts at most: a probability of 0 says no more."""
 
 
 def find_improbable(score: Score) -> list[Signal]:
-    """Return the stretches that the baseline finds improbable, in tokens, of kind ``improbable``.
+    """Return the stretches that surprise the baseline, in tokens, of kind ``improbable``.
 
-    ``score`` is the baseline's, of the output. Raises ValueError if it does not hold k log-probabilities
-    for each token.
+    ``score`` is the baseline's, of the output. Raises ValueError if it does not hold the k log-probabilities
+    that it should for each token. Takes time linear in the length.
     """
-    nll, surprise = _nll_and_surprise(score)
-    if nll.size < SHORTEST:
+    surprise = _surprise(score)
+    if surprise.size < WINDOW:
         return []
-    window = min(WINDOW, nll.size)
-    mean_nll, mean_surprise = _means(nll, window), _means(surprise, window)
-    proof = mean_nll >= PROOF
-    found = proof | ((mean_nll >= IMPROBABLE) & (mean_surprise >= SURPRISING))
-    signals = []
-    for first, last in _runs(found):
-        severity: Literal["fail", "warn"] = "fail" if proof[first:last].any() else "warn"
-        start, end = first, last - 1 + window
-        evidence = (
-            f"{nll[start:end].mean():.1f} nats per token over {end - start} tokens, "
-            f"{surprise[start:end].mean():.1f} more than expected"
-        )
-        signals.append(Signal("improbable", severity, "token", start, end, evidence))
-    return signals
+    sums = np.concatenate([[0.0], np.cumsum(surprise)])
+    means = (sums[WINDOW:] - sums[:-WINDOW]) / WINDOW
+    return [_signal(means[first:last], first, last - 1 + WINDOW) for first, last in _runs(means >= SUSPICION)]
 
 
-def _nll_and_surprise(score: Score) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return float64[n] each. Where a probability is not finite, both are 0 or the worst there is."""
+def _surprise(score: Score) -> NDArray[np.float64]:
+    """Return float64[n]: 0 where it is not defined, the worst where the token has no probability."""
     n, k = len(score.token_ids), score.k
     logprobs = np.frombuffer(score.logprobs, "<f4").astype(np.float64)
     top = np.frombuffer(score.top_logprobs, "<f4").astype(np.float64)
@@ -69,22 +62,16 @@ def _nll_and_surprise(score: Score) -> tuple[NDArray[np.float64], NDArray[np.flo
         raise ValueError(
             f"{logprobs.size} and {top.size} log-probabilities for {n} tokens of {score.prompt_id!r}, k={k}"
         )
-    nll = np.nan_to_num(-logprobs, nan=0.0, posinf=WORST, neginf=0.0).clip(0, WORST)
-    expected = _least_entropy(np.nan_to_num(top, nan=-WORST, neginf=-WORST, posinf=0.0).reshape(n, k))
-    return nll, nll - expected
+    with np.errstate(invalid="ignore"):
+        surprise = top.reshape(n, k)[:, 0] - logprobs
+    return np.nan_to_num(surprise, nan=0.0).clip(0, WORST)
 
 
-def _least_entropy(top: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return float64[n]: the least entropy in nats that a distribution with this top k can have."""
-    shares = np.exp(top)
-    outside = (1 - shares.sum(axis=1)).clip(min=0)
-    return np.asarray(-(shares * top).sum(axis=1) - outside * top[:, -1])
-
-
-def _means(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Return the means of all windows."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    return np.asarray((sums[window:] - sums[:-window]) / window)
+def _signal(means: NDArray[np.float64], start: int, end: int) -> Signal:
+    worst = float(means.max())
+    severity: Literal["fail", "warn"] = "fail" if worst >= PROOF else "warn"
+    evidence = f"up to {worst:.1f} nats per token less probable than what the baseline would write"
+    return Signal("improbable", severity, "token", start, end, evidence)
 
 
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:

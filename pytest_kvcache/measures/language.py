@@ -114,7 +114,7 @@ def _script(part: str) -> int:
 
 
 def _pairs(text: str) -> NDArray[np.float32]:
-    """Return float32[4096]: how often each pair occurs, of characters modulo 64, which keeps letters apart."""
+    """Return float32[4096]: how often each pair of characters occurs, modulo 64: letters stay apart."""
     units = _units(text) & 63
     return np.bincount((units[:-1] << 6) + units[1:], minlength=4096).astype(np.float32)
 
@@ -164,8 +164,8 @@ def _share(ranking: Ranking, family: str) -> float:
 def _place(text: str, one: str, two: str, identifier: Identifier) -> int | None:
     """Return where ``one`` gives way to ``two``, or None if they are mixed.
 
-    Of all boundaries between pieces of about a sentence it is the one with the greatest log-likelihood of the text, the
-    pieces before it being in ``one`` and those after it in ``two``.
+    Of all boundaries between pieces of about a sentence it is the one with the greatest log-likelihood of
+    the text, the pieces before it being in ``one`` and those after it in ``two``.
     """
     pieces = list(_PIECE.finditer(text))
     votes = np.array([_vote(piece[0], one, two, identifier) for piece in pieces])

@@ -38,7 +38,7 @@ from pytest_kvcache.text import printable
 WINDOW = 64
 STRIDE = 16
 FEW_REPEATED = 62
-"""Distinct tokens from which on a window says nothing twice. In healthy text 1 window of 1,000 has as many."""
+"""Distinct tokens from which on a window says nothing twice: one in 1,000 healthy documents has one."""
 UNIFORM = 0.2
 FREQUENT_PART = 32
 FREQUENT = 5
