@@ -1,0 +1,82 @@
+"""Flips: a text goes on in another script or another language, for no reason that can be read in it.
+
+The first third is clean. What follows in the other language has at least 96 tokens, and is whole
+sentences of a healthy document of the same half.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from detection.corpus import Document
+from detection.drafts import MAX_TOKENS, Draft, join_text
+from detection.library import Library, script_of, sentences_of, word_ends
+
+LEAST = 96
+
+
+def script_for_good(base: Document, random: Random, library: Library) -> Draft | None:
+    """Go on in another script between two sentences, to the end."""
+    return _flip(_head(base.text, random, words=False), _other_script(base, random, library), "", library)
+
+
+def script_in_mid_sentence(base: Document, random: Random, library: Library) -> Draft | None:
+    """Go on in another script behind any word; in half of the cases the text returns."""
+    head = _head(base.text, random, words=True)
+    return _flip(head, _other_script(base, random, library), _return(base, head, random), library)
+
+
+def language_for_good(base: Document, random: Random, library: Library) -> Draft | None:
+    """Go on in another language of the same script between two sentences, to the end."""
+    return _flip(_head(base.text, random, words=False), _other_language(base, random, library), "", library)
+
+
+def language_for_a_while(base: Document, random: Random, library: Library) -> Draft | None:
+    """Go on in another language behind any clause or word; in half of the cases the text returns."""
+    head = _head(base.text, random, words=True)
+    return _flip(head, _other_language(base, random, library), _return(base, head, random), library)
+
+
+def _flip(head: str, other: str, after: str, library: Library) -> Draft | None:
+    """Return the draft if head and flip are long enough and the head is no more than two thirds."""
+    head_size, size = library.size(head), library.size(other)
+    if head_size < LEAST // 2 or size < LEAST or head_size + LEAST > MAX_TOKENS:
+        return None
+    if after:
+        room = (MAX_TOKENS - head_size) * 2 // 3
+        while size > max(LEAST, room):
+            other = "".join(match.group() for match in sentences_of(other)[:-1])
+            size = library.size(other)
+    draft = join_text(library.tokenizer, head.rstrip() + " ", other.strip() + " ", after)
+    return draft if size >= LEAST and draft.start >= len(draft.text) / 3 else None
+
+
+def _other_script(base: Document, random: Random, library: Library) -> str:
+    own = {script_of(base.text), "Han" if script_of(base.text) == "Kana" else None}
+    script = random.choice(sorted(set(library.by_script) - own))
+    return _sentences(random.choice(library.by_script[script]), random)
+
+
+def _other_language(base: Document, random: Random, library: Library) -> str:
+    own = library.language_of(base)
+    if own is None:
+        return ""
+    language = random.choice(sorted(set(library.by_language) - {own}))
+    return _sentences(random.choice(library.by_language[language]), random)
+
+
+def _sentences(document: Document, random: Random) -> str:
+    """Return a document from a sentence in its first half on."""
+    starts = [match.start() for match in sentences_of(document.text)]
+    return document.text[random.choice(starts[: 1 + len(starts) // 2]) :] if starts else ""
+
+
+def _head(text: str, random: Random, *, words: bool) -> str:
+    """Return the beginning of a text up to a sentence or a word between its third and its end."""
+    ends = [match.end() for match in sentences_of(text)] if not words else word_ends(text)
+    wanted = random.uniform(0.35, 0.7) * min(len(text), 1500)
+    return text[: min(ends, key=lambda end: abs(end - wanted), default=0)]
+
+
+def _return(base: Document, head: str, random: Random) -> str:
+    return base.text[len(head) :] if random.random() < 0.5 else ""
