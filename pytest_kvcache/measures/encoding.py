@@ -38,7 +38,7 @@ MOJIBAKE_RECOVERED = 0.6
 """Share of its characters outside ASCII that turning back must make text of."""
 MOJIBAKE_PROOF = 6
 """Characters recovered that are a proof: texts about encodings quote a few."""
-REPLACEMENTS = 3
+REPLACEMENTS = 2
 """U+FFFD that are a proof."""
 CUT_OFF = 3
 """U+FFFD at the very end that one character cut in two may leave."""
@@ -52,8 +52,20 @@ _SIGNS = {charset: 1 << 2 * k for k, charset in enumerate(SINGLE_BYTE)} | {
 next bit). In a double-byte charset: both, a lead byte and a continuation byte."""
 _LEADS = sum(_SIGNS[charset] for charset in SINGLE_BYTE)
 _PAIRS = sum(_SIGNS[charset] for charset in DOUBLE_BYTE)
-_DOUBLE_LEADS = (0xD0, 0xD1, 0xD7, 0xD8, 0xD9, *range(0xE0, 0xF0))
-"""Lead bytes of Cyrillic, Hebrew, Arabic, and all of three bytes: rare as first bytes in real text."""
+_DOUBLE_LEADS = (
+    0xC3,
+    0xC4,
+    0xC5,
+    *range(0xC8, 0xCC),
+    0xCE,
+    0xCF,
+    0xD0,
+    0xD1,
+    *range(0xD7, 0xDA),
+    *range(0xE0, 0xF0),
+)
+"""Lead bytes of Latin, Greek, Cyrillic, Hebrew, Arabic, and of all in three bytes: together they begin
+few of the characters that real text has."""
 _CODES = 0x10000
 """Code points that these charsets know of."""
 _LOST = "\ufffd"
@@ -71,7 +83,10 @@ def find_mojibake(characters: Characters) -> list[Signal]:
     if places.size < MOJIBAKE_MARKS:
         return []
     signs, outside = signs[places], characters.codes > 0x7F
+    present = int(np.bitwise_or.reduce(signs))
     for charset, bit in _SIGNS.items():
+        if not present & bit:
+            continue
         of_charset = places[signs & bit != 0]
         if of_charset.size >= MOJIBAKE_MARKS:
             start, end = int(of_charset[0]), int(of_charset[-1]) + 2
