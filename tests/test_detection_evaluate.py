@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 import pytest
 from detection import __main__ as commands
+from detection import real
 from detection.aims import AIMS, Aim, worst_kind
 from detection.corpus import Damage, Document, write_documents
-from detection.evaluate import Found, Result, evaluate, judge, read_results, write_results
+from detection.evaluate import (
+    Decode,
+    Evaluation,
+    Found,
+    Result,
+    judge,
+    judge_documents,
+    judge_real,
+    read_evaluation,
+    write_evaluation,
+)
 from detection.inputs import joined, makers
 from detection.rates import (
     RIGHT_KINDS,
@@ -25,9 +37,9 @@ from detection.rates import (
 )
 from detection.report import cell, report, summary
 
-from pytest_kvcache import UsageError, find_degeneration
+from pytest_kvcache import UsageError
 from pytest_kvcache.measures.paired import share_interval
-from pytest_kvcache.records import Output
+from pytest_kvcache.records import Output, Signal
 
 PROSE = "It rained all day, and nobody came to the shop until the evening; then the bell rang twice. "
 UNIT = "a gentle soul, "
@@ -60,6 +72,25 @@ def damage(kind: str = "loop", *, start: int = 100, end: int = 300, **more: obje
     )
 
 
+def of_documents(results: Iterable[Result]) -> Evaluation:
+    return Evaluation("test", list(results), [], [])
+
+
+@pytest.fixture(autouse=True)
+def one_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were one detector, which sees the loop of these tests where nothing excuses it."""
+
+    def find_loop(
+        output: Output, *, prompt: object = None, baseline: object = None, **_: object
+    ) -> list[Signal]:
+        start = output.text.find(UNIT)
+        if start < 0 or prompt or baseline:
+            return []
+        return [Signal("loop", "fail", "char", start, len(output.text), "many times")]
+
+    monkeypatch.setattr("detection.evaluate.find_degeneration", find_loop)
+
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     salad = document("salad/1", "rain bell shop", Damage("word-salad", "made", 0, 14, "mild"))
@@ -71,17 +102,17 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_every_document_of_the_half_is_judged_once_healthy_ones_first(corpus: Path) -> None:
-    found = {each.id: each for each in evaluate(corpus, "test", decode=decode)}
+    found = {each.id: each for each in judge_documents(corpus, "test", decode=decode)}
     assert list(found) == ["prose/1", "song/1", "loop/1", "salad/1"]
     assert [each.fails for each in found.values()] == [False, True, True, False]
     assert found["loop/1"].damage == loop_document().damage
     assert "zlib" in found["loop/1"].alarms
     assert found["prose/1"].alarms == ()
-    assert list(evaluate(corpus, "tuning", decode=decode)) == []
+    assert list(judge_documents(corpus, "tuning", decode=decode)) == []
 
 
 def test_one_kind_can_be_judged_alone(corpus: Path) -> None:
-    assert [each.id for each in evaluate(corpus, "test", kind="song", decode=decode)] == ["song/1"]
+    assert [each.id for each in judge_documents(corpus, "test", kind="song", decode=decode)] == ["song/1"]
 
 
 def test_the_baselines_output_and_the_prompt_are_shown_to_our_detectors() -> None:
@@ -89,37 +120,39 @@ def test_the_baselines_output_and_the_prompt_are_shown_to_our_detectors() -> Non
     alone = document("loop/1", text)
     beside = msgspec.structs.replace(alone, baseline=text)
     asked = msgspec.structs.replace(alone, prompt=f"Repeat 'a gentle soul' 20 times: {UNIT}")
-    assert judge(alone, {}, decode).fails
-    assert not judge(beside, {}, decode).fails
-    assert not judge(asked, {}, decode).fails
+    assert judge(alone).fails
+    assert not judge(beside).fails
+    assert not judge(asked).fails
 
 
 def test_results_come_back_as_they_were_written(corpus: Path) -> None:
-    results = list(evaluate(corpus, "test", decode=decode))
-    write_results(corpus, "test", results)
-    assert read_results(corpus, "test") == results
+    results = list(judge_documents(corpus, "test", decode=decode))
+    evaluation = Evaluation("test", results, results[:2], results[1:])
+    write_evaluation(corpus, evaluation)
+    assert read_evaluation(corpus, "test") == evaluation
 
 
 def test_results_that_were_never_written_are_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="evaluate --half tuning"):
-        read_results(tmp_path, "tuning")
+        read_evaluation(tmp_path, "tuning")
 
 
-def test_a_signal_placed_in_tokens_is_placed_in_characters() -> None:
-    # Each token is written as two characters, so that a loop of tokens lies at twice its index.
-    ids = (*range(300, 340), *[500, 501] * 40)
-    wide = Document("x", "loop", "made", "test", "", ids)
-    found = judge(wide, {}, lambda ids: "xx" * len(ids)).signals
-    places = [(signal.start, signal.end) for signal in find_degeneration(ids)]
-    assert [(2 * start, 2 * end) for start, end in places] in (
-        [(each.start, each.end) for each in found],
-        [(each.start, each.end) for each in found if each.kind != "empty"],
-    )
+def test_a_signal_placed_in_tokens_is_placed_in_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal = Signal("loop", "fail", "token", 40, 120, "many times")
+    monkeypatch.setattr("detection.evaluate.find_degeneration", lambda *_, **__: [signal])
+    output = Document("x", "loop", "made", "test", "a" * 360, tuple(range(120)))
+
+    def place(decode: Decode | None) -> tuple[int, int]:
+        (found,) = judge(output, decode=decode).signals
+        return found.start, found.end
+
+    assert place(lambda ids: "xx" * len(ids)) == (80, 240)
+    assert place(None) == (120, 360)
 
 
 def test_an_excerpt_begins_at_the_damage_and_is_short_and_harmless() -> None:
     text = "fine " * 10 + "\x1b[31m\n::error::" + "z" * 200
-    shown = judge(document("x", text, Damage("soup", "made", 50, len(text), "mild")), {}, decode).excerpt
+    shown = judge(document("x", text, Damage("soup", "made", 50, len(text), "mild"))).excerpt
     assert shown.startswith("\\x1b[31m\\n")
     assert len(shown) <= 80
     assert shown.isprintable()
@@ -194,7 +227,7 @@ def test_shares_are_told_with_the_digits_that_they_need(count: int, n: int, text
 
 
 def test_an_aim_is_met_likely_met_or_missed() -> None:
-    at_most = Aim("x", 0.002, is_upper=True, choose=lambda results, _: results)
+    at_most = Aim("x", 0.002, is_upper=True, choose=lambda evaluation, _: evaluation.documents)
     assert at_most.is_met(share_interval(0, 4000)) == "yes"
     assert at_most.is_met(share_interval(0, 100)) == "likely"
     assert at_most.is_met(share_interval(1, 100)) == "no"
@@ -205,13 +238,28 @@ def test_an_aim_is_met_likely_met_or_missed() -> None:
     assert at_least.is_met(share_interval(89, 100)) == "no"
 
 
+def test_word_salad_and_real_outputs_have_aims_of_their_own() -> None:
+    salad = damage("word-salad")
+    found = result("word-salad", Found("improbable", "fail", 0, 9, ""), damage=salad)
+    missed = result("word-salad", damage=salad)
+    looped = result("loop", Found("loop", "fail", 0, 9, ""), damage=damage())
+    evaluation = Evaluation("test", [missed], [found], [looped, result("healthy"), missed])
+    measured = {aim.text: aim.measure(evaluation, fails) for aim in AIMS}
+    by_score = measured["word-salad, with the baseline's log-probabilities"]
+    outputs = measured["broken outputs of reference models"]
+    assert by_score is not None
+    assert (by_score.value, by_score.n) == (1, 1)
+    assert outputs is not None
+    assert (outputs.value, outputs.n) == (0.5, 2)
+
+
 def test_the_worst_kind_is_one_of_enough_documents() -> None:
     alarming = Found("loop", "fail", 0, 1, "")
     many = [result("many")] * 1498 + [result("many", alarming)] * 2
     more = [result("more")] * 1499 + [result("more", alarming)]
     few = [result("few", alarming)] * 1499
-    assert {each.kind for each in worst_kind([*more, *many, *few], fails)} == {"many"}
-    assert worst_kind(few, fails) == []
+    assert {each.kind for each in worst_kind(of_documents([*more, *many, *few]), fails)} == {"many"}
+    assert worst_kind(of_documents(few), fails) == []
 
 
 def test_aims_measure_the_damage_that_they_name() -> None:
@@ -219,14 +267,14 @@ def test_aims_measure_the_damage_that_they_name() -> None:
     missed = result("loop", damage=damage(noise=0.05, period=3))
     quiet = result("loop", damage=damage(noise=0.0, period=3))
     aims = {aim.text: aim for aim in AIMS}
-    measured = aims["loops, 5% noise"].measure([found, missed, quiet], fails)
+    measured = aims["loops, 5% noise"].measure(of_documents([found, missed, quiet]), fails)
     assert measured is not None
     assert (measured.value, measured.n) == (0.5, 2)
-    assert aims["mojibake"].measure([found], fails) is None
+    assert aims["mojibake"].measure(of_documents([found]), fails) is None
 
 
 def test_the_page_tells_rates_aims_places_and_examples(corpus: Path) -> None:
-    page = report(list(evaluate(corpus, "test", decode=decode)), "test")
+    page = report(of_documents(judge_documents(corpus, "test", decode=decode)))
     assert "2 healthy documents of 2 kinds and 2 damaged ones of 2, the test half" in page
     assert "| **all** | 2 | 50.0 [9.5, 90.5] | 50.0 [9.5, 90.5] |" in page
     assert "| song | 1 | 100 [20.7, 100] | 100 [20.7, 100] |" in page
@@ -243,13 +291,13 @@ def test_the_page_shows_at_most_3_examples_of_a_kind_and_no_code_span_is_broken(
         Result(f"prose/{number}", "prose", 9, 9, "a ``` b | c", None, (Found("loop", "fail", 0, 9, ""),))
         for number in range(5)
     ]
-    page = report(hostile, "test")
+    page = report(of_documents(hostile))
     assert page.count("`prose/") == 3
     assert "a ˋˋˋ b | c" in page
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_head(corpus: Path) -> None:
-    page = report(list(evaluate(corpus, "test", decode=decode)), "test")
+    page = report(of_documents(judge_documents(corpus, "test", decode=decode)))
     tables = [part.splitlines() for part in page.split("\n\n") if part.startswith("|")]
     assert tables
     for rows in tables:
@@ -257,11 +305,33 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head(corpus: Path) -> Non
 
 
 def test_the_authors_summary_counts_each_kind(corpus: Path) -> None:
-    rows = summary(list(evaluate(corpus, "test", decode=decode))).splitlines()
+    rows = summary(list(judge_documents(corpus, "test", decode=decode))).splitlines()
     assert rows[2].startswith("| damaged | loop | 1 | 100 [")
     assert rows[4].startswith("| healthy | prose-en | 1 | 0 [")
 
 
+@pytest.fixture
+def few_real_outputs(monkeypatch: pytest.MonkeyPatch) -> list[real.RealDocument]:
+    """As if reference models had written these and no others: two of each label."""
+    labels: dict[bool | None, list[real.RealDocument]] = {True: [], False: [], None: []}
+    for each in real.documents("test"):
+        if len(labels[each.is_broken]) < 2:
+            labels[each.is_broken].append(each)
+    few = [each for group in labels.values() for each in group]
+    monkeypatch.setattr("detection.evaluate.documents", lambda _: iter(few))
+    return few
+
+
+def test_real_outputs_are_healthy_or_broken_and_doubtful_ones_are_left_out(
+    few_real_outputs: list[real.RealDocument],
+) -> None:
+    judged = {each.id: each.is_healthy for each in judge_real("test")}
+    known = {each.id: not each.is_broken for each in few_real_outputs if each.is_broken is not None}
+    assert judged == known
+    assert len(known) == 4
+
+
+@pytest.mark.usefixtures("few_real_outputs")
 def test_misses_and_false_alarms_are_listed_by_id_on_request(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,7 +340,19 @@ def test_misses_and_false_alarms_are_listed_by_id_on_request(
     out = capsys.readouterr().out
     assert "FALSE ALARM song/1: fail loop" in out
     assert "MISS salad/1" in out
-    assert {each.id for each in read_results(corpus, "test")} == {"prose/1", "song/1", "loop/1", "salad/1"}
+    kept = read_evaluation(corpus, "test")
+    assert {each.id for each in kept.documents} == {"prose/1", "song/1", "loop/1", "salad/1"}
+    assert kept.real
+
+
+def test_a_quick_look_keeps_nothing(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "load", lambda _: Tokenizer())
+    assert commands.main(["evaluate", "--corpus", str(corpus), "--quick"]) == 0
+    assert "| healthy | song | 1 |" in capsys.readouterr().out
+    with pytest.raises(UsageError):
+        read_evaluation(corpus, "test")
 
 
 def test_a_half_without_documents_is_a_users_error(

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from detection import speed
 from detection.corpus import HALVES, Half
-from detection.evaluate import Result, evaluate, read_results, write_results
-from detection.peers import PEERS
+from detection.evaluate import Result, evaluate, judge_documents, read_evaluation, write_evaluation
 from detection.report import report, summary
 from detection.tokenizers import load
 from pytest_kvcache.errors import UsageError
@@ -50,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add("build", build, "Fetch the sources and build both halves of the corpus.")
     look = add("evaluate", look_at_half, "Look at every document of a half and keep what is found.", half)
-    look.add_argument("--kind", help="one kind of document only, without peers; nothing is kept")
+    look.add_argument("--quick", action="store_true", help="without the published rules; nothing is kept")
+    look.add_argument("--kind", help="one kind of document only; quick")
     look.add_argument("--misses", action="store_true", help="list false alarms and missed damage")
     add("report", write_report, "Write the tables of the last evaluation; tuning half: print them.", half)
     quick = add("speed", time_it, "Measure tokens per second and the scaling curve.")
@@ -70,14 +70,18 @@ def build(options: argparse.Namespace) -> None:
 
 def look_at_half(options: argparse.Namespace) -> None:
     began = time.monotonic()
-    peers = {} if options.kind else PEERS
     decode = load(options.corpus).decode
-    results = list(evaluate(options.corpus, options.half, kind=options.kind, peers=peers, decode=decode))
+    if options.quick or options.kind:
+        results = list(
+            judge_documents(options.corpus, options.half, kind=options.kind, peers={}, decode=decode)
+        )
+    else:
+        evaluation = evaluate(options.corpus, options.half, decode)
+        write_evaluation(options.corpus, evaluation)
+        results = [*evaluation.documents]
     if not results:
         what = f"of kind {options.kind!r} " if options.kind else ""
         raise UsageError(f"no documents {what}in {options.corpus / options.half}: run `build` first")
-    if not options.kind:
-        write_results(options.corpus, options.half, results)
     print(summary(results))
     if options.misses:
         print(*_mistakes(results), sep="\n")
@@ -85,7 +89,7 @@ def look_at_half(options: argparse.Namespace) -> None:
 
 
 def write_report(options: argparse.Namespace) -> None:
-    page = report(read_results(options.corpus, options.half), options.half)
+    page = report(read_evaluation(options.corpus, options.half))
     if options.half == "tuning":
         print(page)
     else:
@@ -104,7 +108,7 @@ def time_it(options: argparse.Namespace) -> None:
 def write_plots(options: argparse.Namespace) -> None:
     from detection import plots
 
-    results = read_results(options.corpus, "test")
+    results = read_evaluation(options.corpus, "test").documents
     for name, svg in plots.draw(results, speed.read_speed(options.corpus)).items():
         _write(f"detection/{name}.svg", svg)
 
@@ -113,7 +117,9 @@ def do_all(options: argparse.Namespace) -> None:
     build(options)
     half: Half
     for half in HALVES:
-        look_at_half(argparse.Namespace(corpus=options.corpus, half=half, kind=None, misses=False))
+        look_at_half(
+            argparse.Namespace(corpus=options.corpus, half=half, quick=False, kind=None, misses=False)
+        )
     write_report(argparse.Namespace(corpus=options.corpus, half="test"))
     time_it(argparse.Namespace(corpus=options.corpus, record=True))
     write_plots(options)

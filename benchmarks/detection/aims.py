@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from detection.evaluate import Result
+from detection.evaluate import Evaluation, Result
 from detection.rates import Rule, loops, share
 from pytest_kvcache.measures.paired import Interval
 
@@ -20,11 +20,11 @@ class Aim:
     text: str
     bound: float
     is_upper: bool
-    choose: Callable[[Sequence[Result], Rule], Sequence[Result]]
-    """Picks, of all results, those that the aim is about; for the worst kind, the rule decides."""
+    choose: Callable[[Evaluation, Rule], Sequence[Result]]
+    """Picks the results that the aim is about; for the worst kind, the rule decides."""
 
-    def measure(self, results: Sequence[Result], rule: Rule) -> Interval | None:
-        return share(self.choose(results, rule), rule)
+    def measure(self, evaluation: Evaluation, rule: Rule) -> Interval | None:
+        return share(self.choose(evaluation, rule), rule)
 
     def is_met(self, measured: Interval | None) -> str:
         """``yes`` if the whole interval meets the bound, ``likely`` if the estimate does, else ``no``."""
@@ -39,36 +39,45 @@ class Aim:
         return value <= self.bound if self.is_upper else value >= self.bound
 
 
-def healthy(results: Sequence[Result], rule: Rule) -> Sequence[Result]:
-    del rule
-    return [result for result in results if result.is_healthy]
+def healthy(evaluation: Evaluation, _: Rule) -> Sequence[Result]:
+    return [result for result in evaluation.documents if result.is_healthy]
 
 
-def worst_kind(results: Sequence[Result], rule: Rule) -> Sequence[Result]:
+def worst_kind(evaluation: Evaluation, rule: Rule) -> Sequence[Result]:
     """Return the healthy results of the kind, among the large ones, with the most false alarms."""
     kinds: dict[str, list[Result]] = {}
-    for result in results:
-        if result.is_healthy:
-            kinds.setdefault(result.kind, []).append(result)
+    for result in healthy(evaluation, rule):
+        kinds.setdefault(result.kind, []).append(result)
     large = [group for group in kinds.values() if len(group) >= LARGE_KIND]
     return max(large, key=lambda group: sum(map(rule, group)) / len(group), default=[])
 
 
+def broken(evaluation: Evaluation, _: Rule) -> Sequence[Result]:
+    return [result for result in evaluation.real if not result.is_healthy]
+
+
 def _loop_noise(noise: float, bound: float) -> Aim:
-    return Aim(f"loops, {noise:.0%} noise", bound, False, lambda results, _: loops(results, noise))
+    return Aim(
+        f"loops, {noise:.0%} noise",
+        bound,
+        False,
+        lambda evaluation, _: loops(evaluation.documents, noise),
+    )
 
 
 def _damage(kind: str, bound: float, noise: float | None = None) -> Aim:
-    def choose(results: Sequence[Result], _: Rule) -> list[Result]:
-        return [
-            result
-            for result in results
-            if result.damage is not None
-            and result.damage.kind == kind
-            and (noise is None or result.damage.noise == noise)
-        ]
+    def choose(evaluation: Evaluation, _: Rule) -> list[Result]:
+        return [r for r in _damaged(evaluation.documents, kind) if noise is None or _noise(r) == noise]
 
     return Aim(kind if noise is None else f"{kind}, {noise:.0%} noise", bound, False, choose)
+
+
+def _damaged(results: Sequence[Result], kind: str) -> list[Result]:
+    return [result for result in results if result.damage is not None and result.damage.kind == kind]
+
+
+def _noise(result: Result) -> float | None:
+    return result.damage.noise if result.damage else None
 
 
 AIMS = (
@@ -84,5 +93,11 @@ AIMS = (
     _damage("mojibake", 0.99),
     _damage("corruption", 0.80, noise=0.10),
     _damage("language-flip", 0.90),
-    _damage("word-salad", 0.90),
+    Aim(
+        "word-salad, with the baseline's log-probabilities",
+        0.90,
+        False,
+        lambda evaluation, _: _damaged(evaluation.scored, "word-salad"),
+    ),
+    Aim("broken outputs of reference models", 0.95, False, broken),
 )

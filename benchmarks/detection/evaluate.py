@@ -1,24 +1,29 @@
 """Evaluation: what `find_degeneration` and the published rules say of every document of a half.
 
-Results are kept in ``CORPUS/results/HALF.jsonl``, one line per document, so that tables and plots are
+Results are kept in ``CORPUS/results/HALF/PART.jsonl``, one line per document, so that tables and plots are
 made without looking at the documents again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
 from detection.corpus import Damage, Document, Half, read_documents
+from detection.document_scores import scored_documents
 from detection.peers import PEERS, Peer
+from detection.real import documents
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.files import write_atomically
 from pytest_kvcache.measures.degeneration import find_degeneration
 from pytest_kvcache.records import Output, Signal
 from pytest_kvcache.text import printable
 
+PARTS = ("documents", "scored", "real")
 EXCERPT = 80
 """Characters of a document that a result keeps, from its damage or first finding on."""
 
@@ -66,7 +71,29 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
         return max((_overlap(place, (signal.start, signal.end)) for signal in self.signals), default=0.0)
 
 
-def evaluate(
+class Evaluation(NamedTuple):
+    """All results of a half."""
+
+    half: Half
+    documents: Sequence[Result]
+    scored: Sequence[Result]
+    """Of the documents that the baseline has scored, judged with its log-probabilities."""
+    real: Sequence[Result]
+    """Of what reference models wrote: healthy, or damaged by whatever broke the model. Those of which it
+    is doubtful are left out."""
+
+
+def evaluate(corpus: Path, half: Half, decode: Decode) -> Evaluation:
+    """Look at everything in a half, once; ``decode`` turns token ids of documents to text."""
+    return Evaluation(
+        half,
+        list(judge_documents(corpus, half, decode=decode)),
+        list(judge_scored(corpus, half)),
+        list(judge_real(half)),
+    )
+
+
+def judge_documents(
     corpus: Path,
     half: Half,
     *,
@@ -74,26 +101,62 @@ def evaluate(
     peers: Mapping[str, Peer] = PEERS,
     decode: Decode,
 ) -> Iterator[Result]:
-    """Yield what is found in each document of a half, or of one kind of it, healthy ones first.
-
-    ``decode`` turns token ids to text; signals placed in tokens are placed in characters by it.
-    """
+    """Yield what is found in each document of a half, or of one kind of it, healthy ones first."""
     for health in ("healthy", "damaged"):
         for document in read_documents(corpus, half, health, kind):
-            yield judge(document, peers, decode)
+            yield judge(document, peers=peers, decode=decode)
 
 
-def judge(document: Document, peers: Mapping[str, Peer], decode: Decode) -> Result:
-    """Let our detectors and the peers look at one document."""
-    output = Output(document.id, (), document.token_ids, document.text, document.finish_reason)
-    signals = find_degeneration(output, prompt=document.prompt, baseline=document.baseline)
-    found = tuple(_found(signal, document, decode) for signal in signals)
+def judge_scored(corpus: Path, half: Half) -> Iterator[Result]:
+    """Yield what is found in the documents that have scores, in the tokens of the engine that scored."""
+    for document, output, _ in scored_documents(corpus, half):
+        yield judge(document, output)
+
+
+def judge_real(half: Half) -> Iterator[Result]:
+    """Yield what is found in real outputs that are known to be healthy or broken."""
+    for real in documents(half):
+        if real.is_broken is None:
+            continue
+        kind, text = real.hand or real.label, real.output.text
+        damage = Damage(kind, f"{real.model} under {real.kv_dtype}", 0, len(text), "severe")
+        document = Document(
+            real.id,
+            kind,
+            real.model,
+            half,
+            text,
+            real.output.token_ids,
+            damage if real.is_broken else None,
+            real.prompt,
+            real.baseline.text,
+        )
+        yield judge(document, real.output, baseline=real.baseline, peers=PEERS)
+
+
+def judge(
+    document: Document,
+    output: Output | None = None,
+    *,
+    baseline: Output | None = None,
+    peers: Mapping[str, Peer] = MappingProxyType({}),
+    decode: Decode | None = None,
+) -> Result:
+    """Let our detectors and the peers look at one document.
+
+    ``output`` and ``baseline`` stand for the document's own text and baseline where more is known of
+    them. ``decode`` places in characters what a signal places in tokens; without it they are taken to
+    be of equal length.
+    """
+    seen = output or Output(document.id, (), document.token_ids, document.text, document.finish_reason)
+    signals = find_degeneration(seen, prompt=document.prompt, baseline=baseline or document.baseline)
+    found = tuple(_found(signal, seen, decode) for signal in signals)
     alarms = tuple(name for name, alarms_at in peers.items() if alarms_at(document))
     shown = document.damage.start if document.damage else min((each.start for each in found), default=0)
     return Result(
         document.id,
         document.kind,
-        len(document.token_ids),
+        len(seen.token_ids),
         len(document.text),
         printable(document.text[shown : shown + EXCERPT], EXCERPT),
         document.damage,
@@ -102,29 +165,40 @@ def judge(document: Document, peers: Mapping[str, Peer], decode: Decode) -> Resu
     )
 
 
-def write_results(corpus: Path, half: Half, results: Iterable[Result]) -> None:
-    path = _results_file(corpus, half)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, msgspec.json.Encoder().encode_lines(results))
+def write_evaluation(corpus: Path, evaluation: Evaluation) -> None:
+    encoder = msgspec.json.Encoder()
+    for name in PARTS:
+        path = _results_file(corpus, evaluation.half, name)
+        write_atomically(path, encoder.encode_lines(getattr(evaluation, name)))
 
 
-def read_results(corpus: Path, half: Half) -> list[Result]:
+def read_evaluation(corpus: Path, half: Half) -> Evaluation:
     """Return the results of the last evaluation. Raises UsageError if there was none."""
-    path = _results_file(corpus, half)
-    if not path.exists():
-        raise UsageError(f"{path} is missing: run `python -m detection evaluate --half {half}` first")
-    return msgspec.json.Decoder(Result).decode_lines(path.read_bytes())
+    decoder = msgspec.json.Decoder(Result)
+    parts = []
+    for name in PARTS:
+        path = _results_file(corpus, half, name)
+        if not path.exists():
+            raise UsageError(f"{path} is missing: run `python -m detection evaluate --half {half}` first")
+        parts.append(decoder.decode_lines(path.read_bytes()))
+    return Evaluation(half, *parts)
 
 
-def _results_file(corpus: Path, half: Half) -> Path:
-    return corpus / "results" / f"{half}.jsonl"
+def _results_file(corpus: Path, half: Half, part: str) -> Path:
+    return corpus / "results" / half / f"{part}.jsonl"
 
 
-def _found(signal: Signal, document: Document, decode: Decode) -> Found:
+def _found(signal: Signal, output: Output, decode: Decode | None) -> Found:
     start, end = signal.start, signal.end
     if signal.unit == "token":
-        start, end = (len(decode(document.token_ids[:place])) for place in (start, end))
+        start, end = (_character(place, output, decode) for place in (start, end))
     return Found(signal.kind, signal.severity, start, end, signal.evidence)
+
+
+def _character(token: int, output: Output, decode: Decode | None) -> int:
+    if decode is not None:
+        return len(decode(output.token_ids[:token]))
+    return round(token * len(output.text) / len(output.token_ids))
 
 
 def _overlap(one: tuple[int, int], two: tuple[int, int]) -> float:

@@ -17,12 +17,13 @@ from pytest_kvcache.records import Output
 Maker = Callable[[int], Output | str | Sequence[int]]
 
 VOCABULARY = 151_643
+HEALTHY = "healthy documents, ids and text"
 
 
 def makers(healthy: Sequence[Document]) -> dict[str, Maker]:
     """Return the inputs by name; healthy text is made of these documents, one after the other."""
     return {
-        "healthy documents, ids and text": lambda n: joined(healthy, n),
+        HEALTHY: lambda n: joined(healthy, n),
         "one line of prose": lambda n: _characters(n, (d.text.replace("\n", " ") for d in cycle(healthy))),
         "JSON records": lambda n: _characters(n, _records()),
         "one word": lambda n: "".join(random.Random(n).choices("abcdefghijklmnopqrstuvwxyz", k=_size(n))),

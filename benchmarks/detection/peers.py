@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detection.corpus import Document
 from pytest_kvcache.measures.repetition import ngram_repetition
@@ -180,16 +181,17 @@ def repeats_somewhere(ids: Sequence[int], shortest: int, longest: int, copies: i
     values = np.asarray(ids, dtype=np.int64)
     last = min(longest, len(values) // copies)
     return any(
-        _longest_run(values[period:] == values[:-period]) >= period * (copies - 1)
+        _has_run(values[period:] == values[:-period], period * (copies - 1))
         for period in range(shortest, last + 1)
     )
 
 
-def _longest_run(equal: np.ndarray) -> int:
-    """Return the length of the longest stretch of true values."""
-    breaks = np.flatnonzero(~equal)
-    edges = np.concatenate(([-1], breaks, [len(equal)]))
-    return int(np.diff(edges).max()) - 1
+def _has_run(equal: NDArray[np.bool_], length: int) -> bool:
+    """Whether so many true values lie side by side."""
+    if np.count_nonzero(equal) < length:
+        return False
+    edges = np.concatenate(([-1], np.flatnonzero(~equal), [len(equal)]))
+    return int(np.diff(edges).max()) > length
 
 
 def _is_duplicated(parts: list[str], size: int, limit: float, character_limit: float) -> bool:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from detection.evaluate import Result
+from detection.inputs import HEALTHY
 from detection.peers import PEERS
 from detection.rates import (
     PERIOD_BANDS,
@@ -29,13 +30,17 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "detection",
     "font.family": "sans-serif",
+    "font.sans-serif": ["sans-serif", "DejaVu Sans"],
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "#e5e5e5",
     "legend.frameon": False,
-    "path.simplify": True,
+    "xtick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.major.size": 0,
+    "ytick.minor.size": 0,
 }
 # Okabe and Ito's colours, which stay apart for all kinds of colour vision.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
@@ -48,6 +53,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
     "#d55e00",
     "#cc79a7",
 )
+GREY = "#bbbbbb"
 SHOWN: dict[str, tuple[str, str, str]] = {
     "fail": (RED, "o", "-"),
     "fail or warn": (RED, "o", ":"),
@@ -142,26 +148,24 @@ def _false_alarms(results: Sequence[Result]) -> str:
 
 
 def _scaling(speed: Speed) -> str:
-    figure = Figure(figsize=(6, 3.6))
+    figure = Figure(figsize=(6.5, 3.6))
     axes = figure.subplots()
-    last = max((_relative(curve.seconds)[-1], curve.name) for curve in speed.curves)[1]
+    worst = max(speed.curves, key=lambda curve: _relative(curve.seconds)[-1]).name
+    marked = {worst: RED, HEALTHY: BLUE}
     for curve in speed.curves:
-        colour = {"healthy documents, ids and text": BLUE, last: RED}.get(curve.name, "#bbbbbb")
         relative = _relative(curve.seconds)
-        label = curve.name if colour != "#bbbbbb" else None
         axes.plot(
             SIZES[: len(relative)],
             relative,
-            color=colour,
+            color=marked.get(curve.name, GREY),
             marker="o",
             markersize=3,
-            label=label,
-            zorder=1 if label is None else 2,
+            label=curve.name if curve.name in marked else None,
+            zorder=3 if curve.name in marked else 2,
         )
-    axes.plot([], [], color="#bbbbbb", label=f"{len(speed.curves) - 2} other inputs")
+    axes.plot([], [], color=GREY, label=f"{len(speed.curves) - len(marked)} other inputs")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_ylim(0.05, 20)
     axes.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
     axes.set_xlabel("tokens")
     axes.set_ylabel("time per token, relative to 1,000 tokens")
@@ -227,6 +231,20 @@ def _svg(figure: Figure, labelled: Axes | None) -> str:
 
 
 def _shortened(svg: str) -> str:
-    """Round coordinates to a tenth of a point, and end each line where it ends."""
-    rounded = re.sub(r"\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", svg)
-    return "\n".join(line.rstrip() for line in rounded.splitlines()) + "\n"
+    """Round coordinates, name styles that occur often, and leave out what shows nothing."""
+    svg = re.sub(r"\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", svg)
+    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", ">\n<")
+    svg = re.sub(
+        r" transform=\"rotate\(-0 [^\"]*\"| clip-path=\"[^\"]*\"|<!--.*?-->|(?<=<g) id=\"[^\"]*\""
+        r"|<metadata>.*?</metadata>\n|<clipPath.*?</clipPath>\n|<!DOCTYPE.*?>\n",
+        "",
+        svg,
+        flags=re.DOTALL,
+    )
+    svg = re.sub(r"</?g/?>\n", "", svg).replace("</g></svg>", "</svg>")
+    styles = dict.fromkeys(re.findall(r" style=\"([^\"]*)\"", svg))
+    rules = []
+    for number, style in enumerate(styles):
+        svg = svg.replace(f' style="{style}"', f' class="s{number}"')
+        rules.append(f".s{number}{{{style}}}")
+    return svg.replace("</style>", "".join(rules) + "</style>", 1).strip() + "\n"

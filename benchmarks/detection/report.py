@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from detection.aims import AIMS
 from detection.corpus import Half
-from detection.evaluate import Result
+from detection.evaluate import Evaluation, Result
 from detection.markdown import code_span, markdown_table
 from detection.peers import PEERS
 from detection.rates import (
@@ -27,29 +27,41 @@ from pytest_kvcache.measures.paired import Interval
 
 EXAMPLES = 3
 """Excerpts shown per kind, at most."""
+REAL = (
+    "What models under `auto` and fp8 wrote, healthy or broken by the word of two readers or else by a "
+    "criterion on the baseline's log-probabilities. Ours are given those and the baseline's output."
+)
 FOUND: dict[str, Rule] = {**OURS, "named rightly": names_it}
 
 
-def report(results: Sequence[Result], half: Half) -> str:
+def report(evaluation: Evaluation) -> str:
     """Return the page of results as Markdown."""
-    healthy = [result for result in results if result.is_healthy]
-    damaged = [result for result in results if not result.is_healthy]
+    healthy = [result for result in evaluation.documents if result.is_healthy]
+    damaged = [result for result in evaluation.documents if not result.is_healthy]
     sections = (
-        _head(healthy, damaged, half),
+        _head(healthy, damaged, evaluation.half),
         "## Aims",
-        _aims(results),
+        _aims(evaluation),
         "## False alarms",
         _false_alarms(healthy),
         "### Published rules on the same documents",
-        _rates_of_peers(healthy, ("kind",), lambda result: (result.kind,)),
+        _rates_of_peers(healthy, ("kind",), _kind),
         "## Recall",
         _recall(damaged, ("damage", "severity"), _kind_and_severity),
         "### Published rules on the same damage",
         _rates_of_peers(damaged, ("damage", "severity"), _kind_and_severity),
         "## Loops by noise and period",
-        _loops(results),
+        _loops(damaged),
         "## Corruption by noise",
         _recall(_of_kind(damaged, "corruption"), ("noise",), _noise),
+        "## With the baseline's log-probabilities",
+        "Documents that the baseline engine has scored, judged with its opinion of every token.",
+        _scored(evaluation.scored),
+        "## Outputs of reference models",
+        REAL,
+        _recall(evaluation.real, ("label",), _kind),
+        "### Published rules on the same outputs",
+        _rates_of_peers(evaluation.real, ("label",), _kind),
         "## Places",
         _places(damaged),
         "## False alarms, examples",
@@ -99,13 +111,13 @@ def _head(healthy: Sequence[Result], damaged: Sequence[Result], half: Half) -> s
     )
 
 
-def _aims(results: Sequence[Result]) -> str:
+def _aims(evaluation: Evaluation) -> str:
     rows = []
     for aim in AIMS:
         bound = f"{'≤' if aim.is_upper else '≥'} {100 * aim.bound:g}"
         row = [aim.text, bound]
         for rule in OURS.values():
-            measured = aim.measure(results, rule)
+            measured = aim.measure(evaluation, rule)
             row += [cell(measured), aim.is_met(measured)]
         rows.append(row)
     head = ("aim", "bound, %", "fail alone", "met?", "fail or warn", "met?")
@@ -119,7 +131,7 @@ def _aims(results: Sequence[Result]) -> str:
 def _false_alarms(healthy: Sequence[Result]) -> str:
     rows = [
         (str(kind), f"{len(group):,}", *(cell(share(group, rule)) for rule in OURS.values()))
-        for (kind,), group in by_key(healthy, lambda result: (result.kind,))
+        for (kind,), group in by_key(healthy, _kind)
     ]
     total = ("**all**", f"{len(healthy):,}", *(cell(share(healthy, rule)) for rule in OURS.values()))
     signals = [
@@ -164,12 +176,12 @@ def _recall(
     return markdown_table((*names, "documents", *FOUND), rows) if rows else ""
 
 
-def _loops(results: Sequence[Result]) -> str:
-    noises = sorted({r.damage.noise for r in loops(results) if r.damage and r.damage.noise is not None})
+def _loops(damaged: Sequence[Result]) -> str:
+    noises = sorted({r.damage.noise for r in loops(damaged) if r.damage and r.damage.noise is not None})
     rows = []
     for noise in noises:
         for band in (None, *PERIOD_BANDS):
-            group = loops(results, noise, band)
+            group = loops(damaged, noise, band)
             if group:
                 ours = (cell(share(group, rule)) for rule in FOUND.values())
                 peers = (cell(share(group, RULES[name]), bounds=False) for name in PEERS)
@@ -177,9 +189,18 @@ def _loops(results: Sequence[Result]) -> str:
     return markdown_table(("noise", "period, tokens", "documents", *FOUND, *PEERS), rows) if rows else ""
 
 
-def _places(damaged: Sequence[Result]) -> str:
+def _scored(results: Sequence[Result]) -> str:
     rows = []
-    for (kind,), group in by_key(filter(fails_or_warns, damaged), lambda result: (result.kind,)):
+    for (is_healthy, kind), group in by_key(results, lambda result: (result.is_healthy, result.kind)):
+        rates = (cell(share(group, rule)) for rule in OURS.values())
+        rows.append(("healthy" if is_healthy else "damaged", str(kind), f"{len(group):,}", *rates))
+    return markdown_table(("", "kind", "documents", *OURS), rows) if rows else ""
+
+
+def _places(damaged: Sequence[Result]) -> str:
+    placed = (r for r in damaged if r.damage and r.damage.start < r.damage.end and fails_or_warns(r))
+    rows = []
+    for (kind,), group in by_key(placed, _kind):
         overlaps = [result.overlap for result in group]
         touching = share(group, lambda result: result.overlap > 0)
         rows.append((str(kind), f"{len(group):,}", cell(touching), f"{statistics.median(overlaps):.2f}"))
@@ -195,7 +216,7 @@ def _places(damaged: Sequence[Result]) -> str:
 
 def _examples(results: Sequence[Result]) -> str:
     lines: list[str] = []
-    for (kind,), group in by_key(results, lambda result: (result.kind,)):
+    for (kind,), group in by_key(results, _kind):
         lines.append(f"**{kind}** ({len(group):,})\n")
         lines += [_example(result) for result in group[:EXAMPLES]]
         lines.append("")
@@ -220,6 +241,10 @@ def _label(result: Result) -> Iterator[str]:
 
 def _of_kind(results: Iterable[Result], kind: str) -> list[Result]:
     return [result for result in results if result.kind == kind]
+
+
+def _kind(result: Result) -> tuple[object, ...]:
+    return (result.kind,)
 
 
 def _kind_and_severity(result: Result) -> tuple[object, ...]:
