@@ -56,17 +56,28 @@ def test_every_token_has_its_log_probability(outputs: list[RealOutput]) -> None:
     for output in outputs:
         n = len(output.token_ids)
         assert len(output.logprobs) == len(output.top_ids) == len(output.top_logprobs) == n > 0
+        assert len(output.entropies) == n
         assert all(given <= top <= 0 for given, top in zip(output.logprobs, output.top_logprobs, strict=True))
 
 
-def test_a_score_is_the_baselines_with_the_most_probable_token_alone(outputs: list[RealOutput]) -> None:
+def test_a_score_holds_the_log_probabilities_that_were_kept(outputs: list[RealOutput]) -> None:
     output = outputs[0]
     score = output.score()
     assert score.token_ids == output.token_ids == output.output().token_ids
-    assert score.k == 1
+    assert score.k == 2
     np.testing.assert_allclose(np.frombuffer(score.logprobs, "<f4"), output.logprobs, rtol=1e-6)
-    assert np.frombuffer(score.top_ids, "<i4").tolist() == list(output.top_ids)
-    np.testing.assert_allclose(np.frombuffer(score.top_logprobs, "<f4"), output.top_logprobs, rtol=1e-6)
+    ids = np.frombuffer(score.top_ids, "<i4").reshape(-1, 2)
+    assert ids[:, 0].tolist() == list(output.top_ids)
+    top = np.frombuffer(score.top_logprobs, "<f4").reshape(-1, 2)
+    np.testing.assert_allclose(top[:, 0], output.top_logprobs, rtol=1e-6)
+    assert (top[:, 1] <= top[:, 0]).all()
+
+
+def test_a_score_has_the_entropy_that_was_kept(outputs: list[RealOutput]) -> None:
+    for output in outputs[::50]:
+        first, second = np.frombuffer(output.score().top_logprobs, "<f4").reshape(-1, 2).T
+        entropy = -np.exp(first) * first - (1 - np.exp(first)) * second
+        np.testing.assert_allclose(entropy, output.entropies, atol=0.02)
 
 
 def test_a_models_outputs_are_in_one_half_and_the_halves_are_of_like_size(

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def scored_documents(corpus: Path, half: Half) -> Iterator[tuple[Document, Output, Score]]:
     """Yield the documents of a half that have a score, each with its text in the baseline's tokens.
 
-    The score holds the most probable token alone (k = 1). Its ids are the output's, not the document's.
+    The scores have the k = 2 of `detection.scored.score_of`; their ids are the output's, not the document's.
     """
     scores = read_scores(_file(corpus))
     for document in _wanted(corpus, half):

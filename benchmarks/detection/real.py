@@ -18,7 +18,7 @@ import msgspec
 from detection.corpus import Half
 from detection.criterion import Label, label_of
 from detection.reading import BROKEN, DISPUTED, read_labels
-from detection.scored import top_1_score
+from detection.scored import score_of
 from pytest_kvcache.records import Output, Score, content_key
 
 DATA = Path(__file__).parent / "data"
@@ -56,6 +56,8 @@ class RealOutput(msgspec.Struct, frozen=True):
     top_ids: tuple[int, ...]
     """The baseline's most probable token at each position."""
     top_logprobs: tuple[float, ...]
+    entropies: tuple[float, ...]
+    """Of the next token's distribution, from below; see `detection.scored.Scored`."""
 
     @property
     def half(self) -> Half:
@@ -79,8 +81,8 @@ class RealOutput(msgspec.Struct, frozen=True):
         return Output(self.id, self.prompt_token_ids, self.token_ids, self.text, self.finish_reason)
 
     def score(self) -> Score:
-        """Return the baseline's score; it holds the most probable token alone (k = 1)."""
-        return top_1_score(self.id, self.token_ids, self.logprobs, self.top_ids, self.top_logprobs)
+        """Return the baseline's score, with the k = 2 of `score_of`."""
+        return score_of(self.id, self)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def real_output(written: Written, scored: Scored) -> RealOutput:
         logprobs=scored.logprobs,
         top_ids=scored.top_ids,
         top_logprobs=scored.top_logprobs,
+        entropies=tuple(round(entropy, 2) for entropy in scored.entropies),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -12,6 +12,9 @@ import numpy as np
 from pytest_kvcache.records import Score
 
 DECIMALS = 3
+TINY = 1e-4
+"""What is left for all other tokens at least: log-probabilities are rounded."""
+LEAST = -30.0
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -31,8 +34,7 @@ class Scored(msgspec.Struct, frozen=True):
     if each were as probable as the 20th."""
 
     def score(self) -> Score:
-        """Return it as a score that holds the most probable token alone."""
-        return top_1_score(self.id, self.token_ids, self.logprobs, self.top_ids, self.top_logprobs)
+        return score_of(self.id, self)
 
 
 def read_scores(file: Path) -> dict[str, Scored]:
@@ -63,22 +65,38 @@ def condensed(score: Score) -> Scored:
     )
 
 
-def top_1_score(
-    name: str,
-    token_ids: Sequence[int],
-    logprobs: Sequence[float],
-    top_ids: Sequence[int],
-    top_logprobs: Sequence[float],
-) -> Score:
-    """Return a score that holds, at each of ``n`` positions, the most probable token alone (k = 1)."""
-    n = len(token_ids)
+class HasScores(Protocol):
+    """What keeps scores: the baseline's opinion of one text, as in `Scored`."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]: ...
+    @property
+    def logprobs(self) -> tuple[float, ...]: ...
+    @property
+    def top_ids(self) -> tuple[int, ...]: ...
+    @property
+    def top_logprobs(self) -> tuple[float, ...]: ...
+    @property
+    def entropies(self) -> tuple[float, ...]: ...
+
+
+def score_of(name: str, kept: HasScores) -> Score:
+    """Return kept scores as an engine's, with k = 2.
+
+    The first of the two is the most probable token. The second, with -1 for its id, stands for all others: as
+    probable as makes the entropy, taken from those two as from the top 20, the one that was kept.
+    """
+    n = len(kept.token_ids)
+    first = np.array(kept.top_logprobs, dtype=np.float64)
+    others = np.maximum(1.0 - np.exp(first), TINY)
+    second = -(np.array(kept.entropies) + np.exp(first) * first) / others
     return Score(
         prompt_id=name,
-        token_ids=tuple(token_ids),
-        logprobs=struct.pack(f"<{n}f", *logprobs),
-        top_ids=struct.pack(f"<{n}i", *top_ids),
-        top_logprobs=struct.pack(f"<{n}f", *top_logprobs),
-        k=1,
+        token_ids=kept.token_ids,
+        logprobs=np.array(kept.logprobs, dtype="<f4").tobytes(),
+        top_ids=np.stack([np.array(kept.top_ids), np.full(n, -1)], axis=1).astype("<i4").tobytes(),
+        top_logprobs=np.stack([first, second.clip(LEAST, first)], axis=1).astype("<f4").tobytes(),
+        k=2,
     )
 
 
