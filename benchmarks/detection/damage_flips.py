@@ -10,7 +10,8 @@ from random import Random
 
 from detection.corpus import Document
 from detection.drafts import MAX_TOKENS, Draft, join_text
-from detection.library import Library, script_of, sentences_of, word_ends
+from detection.languages import scripts_in, sentences_of, word_ends
+from detection.library import Library
 
 LEAST = 96
 
@@ -52,8 +53,7 @@ def _flip(head: str, other: str, after: str, library: Library) -> Draft | None:
 
 
 def _other_script(base: Document, random: Random, library: Library) -> str:
-    own = {script_of(base.text), "Han" if script_of(base.text) == "Kana" else None}
-    script = random.choice(sorted(set(library.by_script) - own))
+    script = random.choice(sorted(set(library.by_script) - scripts_in(base.text)))
     return _sentences(random.choice(library.by_script[script]), random)
 
 

@@ -10,7 +10,8 @@ from random import Random
 
 from detection.corpus import Document
 from detection.drafts import MAX_TOKENS, Draft, join_text
-from detection.library import Library, sentences_of, words_of
+from detection.languages import sentences_of, words_of
+from detection.library import Library
 
 ANSWER = 48
 """Tokens of a baseline's answer, at least, beside which a few words are an early end."""
@@ -59,10 +60,10 @@ def stranger_follows(base: Document, random: Random, library: Library) -> Draft 
 
 
 def strangers_follow(base: Document, random: Random, library: Library) -> Draft | None:
-    """Write the baseline's answer and go on with a few sentences each of many documents."""
+    """Write the baseline's answer and go on with a few sentences each of many running texts in its script."""
     answer = _short_answer(base, random)
     pieces: list[str] = []
-    for other in random.choices(library.documents, k=40):
+    for other in random.choices(library.akin(base), k=40):
         sentences = sentences_of(other.text)
         first = random.randrange(len(sentences)) if sentences else 0
         pieces += [match.group() for match in sentences[first : first + random.randint(1, 4)]]

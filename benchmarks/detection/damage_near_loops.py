@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain, count, islice
+from math import ceil, floor
 from random import Random
 
 from detection.corpus import Document
 from detection.damage_loops import COPIES, RECOVERY, TOKENS
 from detection.drafts import MAX_TOKENS, Draft, join_text
-from detection.library import Library, clauses_of, script_of, sentences_of, words_of
+from detection.languages import clauses_of, script_of, sentences_of, words_of
+from detection.library import Library
 
 CHARACTERS = (24, 220)
 """Of a repeated statement; a third of it, where it is written in Chinese, Japanese or Korean."""
+WORDS = 6
 EDITED = (0.15, 0.35)
 """Share of the words that a paraphrase changes."""
 
@@ -102,10 +105,10 @@ def edited_copies(base: Document, random: Random, library: Library) -> Draft | N
     if statement is None:
         return None
     start, unit = statement
-    words, share = words_of(unit + " "), random.uniform(*EDITED)
-    others = words_of(base.text)
-    copies = chain([unit + " "], ("".join(_edited(words, share, others, random)) for _ in count()))
-    return _draft(base, start, copies, random, library, noise=share)
+    words, others = words_of(unit + " "), words_of(base.text)
+    edits = _edits(words, random)
+    copies = chain([unit + " "], ("".join(_edited(words, edits, others, random)) for _ in count()))
+    return _draft(base, start, copies, random, library, noise=edits / len(words))
 
 
 def refilled_frames(base: Document, random: Random, library: Library) -> Draft | None:
@@ -114,8 +117,8 @@ def refilled_frames(base: Document, random: Random, library: Library) -> Draft |
     if statement is None:
         return None
     start, unit = statement
-    words, share = words_of(unit + " "), random.uniform(*EDITED)
-    open_places = sorted(random.sample(range(len(words)), max(1, round(share * len(words)))))
+    words = words_of(unit + " ")
+    open_places = sorted(random.sample(range(len(words)), _edits(words, random)))
     longest = sorted({word for word in words_of(base.text) if word.strip().isalpha()}, key=len)
     fillings = longest[len(longest) // 3 :]
     if len(fillings) < 2 * len(open_places):
@@ -143,7 +146,7 @@ def _statement(base: Document, random: Random) -> tuple[int, str] | None:
 
 def _is_prose(unit: str) -> bool:
     letters = sum(char.isalpha() or char == " " for char in unit)
-    return unit[0].isalpha() and letters >= 0.85 * len(unit) and len(words_of(unit)) >= 4
+    return unit[0].isalpha() and letters >= 0.85 * len(unit) and len(words_of(unit)) >= WORDS
 
 
 def _draft(
@@ -171,11 +174,16 @@ def _draft(
     return draft.labelled(period=period, noise=noise, finish_reason="length")
 
 
-def _edited(words: list[str], share: float, others: list[str], random: Random) -> list[str]:
-    edits = set(random.sample(range(len(words)), round(share * len(words))))
+def _edits(words: list[str], random: Random) -> int:
+    least, most = EDITED
+    return random.randint(ceil(least * len(words)), floor(most * len(words)))
+
+
+def _edited(words: list[str], edits: int, others: list[str], random: Random) -> list[str]:
+    places = set(random.sample(range(len(words)), edits))
     copy: list[str] = []
     for place, word in enumerate(words):
-        edit = random.choice(["drop", "swap", "replace"]) if place in edits else "keep"
+        edit = random.choice(["drop", "swap", "replace"]) if place in places else "keep"
         if edit == "swap" and copy:
             copy.insert(-1, word)
         elif edit == "replace":

@@ -11,7 +11,8 @@ from random import Random
 from detection.corpus import Document
 from detection.damage_loops import substitute
 from detection.drafts import MAX_TOKENS, Draft, join_text, join_tokens
-from detection.library import Library, words_of
+from detection.languages import words_of
+from detection.library import Library
 
 LEAST = 96
 SMALL = (4, 16)

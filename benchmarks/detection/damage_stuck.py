@@ -10,7 +10,8 @@ from random import Random
 
 from detection.corpus import Document
 from detection.drafts import MAX_TOKENS, Draft, Ids, join_text, join_tokens
-from detection.library import Library, words_of
+from detection.languages import words_of
+from detection.library import Library
 
 LEAST = 64
 LEAST_DECORATION = 300

@@ -6,7 +6,8 @@ from random import Random
 
 from detection.corpus import Document
 from detection.drafts import MAX_TOKENS, Draft, join_text
-from detection.library import Library, script_of, words_of
+from detection.languages import script_of, word_ends, words_of
+from detection.library import Library
 
 Reading = tuple[str, ...]
 """Encodings in which UTF-8 is read; after each but the last, the result is written as UTF-8 again."""
@@ -70,7 +71,7 @@ def words_of_many(base: Document, random: Random, library: Library) -> Draft | N
     sources = [
         random.choice(documents) for documents in _foreign(base, random, library, random.randint(4, 7))
     ]
-    pools = [[word for word in words_of(source.text) if script_of(word)] for source in sources]
+    pools = [_words_in_other_scripts(source, base) for source in sources]
     soup = "".join(random.choice(random.choice(pools)).strip() + " " for _ in range(MAX_TOKENS // 2))
     most = random.randint(library.size(head) + 96, MAX_TOKENS)
     return join_text(library.tokenizer, head.rstrip() + " ", soup, most=most).labelled(finish_reason="length")
@@ -82,7 +83,7 @@ def intruders_of_many(base: Document, random: Random, library: Library) -> Draft
     sources = [
         random.choice(documents) for documents in _foreign(base, random, library, random.randint(3, 5))
     ]
-    pools = [words_of(source.text) for source in sources]
+    pools = [_words_in_other_scripts(source, base) for source in sources]
     share = random.uniform(0.2, 0.6)
     mixed: list[str] = []
     for word in words_of(base.text[len(head) :]):
@@ -123,6 +124,11 @@ def _runs_of_replacement(base: Document, start: int, random: Random, library: Li
     return draft.scattered(sum(map(len, runs)) / len(damaged))
 
 
+def _words_in_other_scripts(source: Document, base: Document) -> list[str]:
+    own = {None, script_of(base.text)}
+    return [word for word in words_of(source.text) if script_of(word) not in own]
+
+
 def _foreign(base: Document, random: Random, library: Library, count: int) -> list[list[Document]]:
     """Return the documents of ``count`` scripts other than the base's."""
     scripts = sorted(set(library.by_script) - {script_of(base.text)})
@@ -131,7 +137,5 @@ def _foreign(base: Document, random: Random, library: Library, count: int) -> li
 
 def _head(base: Document, random: Random) -> str:
     """Return the healthy beginning of a document, up to a half of it and of a few hundred tokens."""
-    words = words_of(base.text[:1200])
-    return base.text[: base.text.index(words[0])] + "".join(
-        words[: round(random.uniform(0.05, 0.5) * len(words))]
-    )
+    ends = word_ends(base.text[:1200])
+    return base.text[: ends[round(random.uniform(0.05, 0.5) * len(ends))]]
