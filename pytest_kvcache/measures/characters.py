@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCKS = {
+    "Latin": "41-5a 61-7a c0-d6 d8-f6 f8-2af 1d00-1d25 1d6b-1d77 1d79-1d9a 1e00-1eff 2c60-2c7f a722-a7ff "
+    "ab30-ab64 fb00-fb06 ff21-ff3a ff41-ff5a",
     "other letters": "700-7fa 800-86a 13a0-13fd 1401-16f8 1700-1773 18b0-18f5 1900-1bff 1c00-1c7d "
     "2c00-2c5f 2c80-2cf3 2d30-2d7f a000-a4fd a500-a63f a6a0-a6f1 a800-a8df a900-a9df aa00-aa5f aa80-aaf6 "
     "ab70-abf9 10000-1018f 10280-11fff 12000-1254f 13000-1345f 14400-14646 16800-16faf 17000-18cff "
     "1e100-1e14f 1e2c0-1e2f9 1e800-1e95f",
-    "Latin": "41-5a 61-7a c0-d6 d8-f6 f8-2af 1d00-1d25 1d6b-1d77 1d79-1d9a 1e00-1eff 2c60-2c7f a722-a7ff "
-    "ab30-ab64 fb00-fb06 ff21-ff3a ff41-ff5a",
     "Greek": "370-373 376-37d 37f-386 388-3ff 1f00-1fff",
     "Cyrillic": "400-481 483-52f 1c80-1c8f 2de0-2dff a640-a69f",
     "Armenian": "531-588 fb13-fb17",
@@ -100,6 +100,11 @@ class Characters:
     def scripts(self) -> NDArray[np.uint8]:
         """uint8[n]: the script of each character."""
         return _script_of_code()[self.codes]
+
+    @cached_property
+    def is_latin(self) -> bool:
+        """Whether there are no letters beyond the Latin ones."""
+        return self.text.isascii() or int(self.scripts.max()) <= LATIN
 
     @cached_property
     def segments(self) -> Segments:

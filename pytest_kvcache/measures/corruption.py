@@ -29,11 +29,10 @@ POINTS_GLUED, POINTS_BARE, POINTS_LOST = 2, 1, 2
 PROOF = 3
 APART = 16
 """Characters between foreign words that make them two places."""
-SURPRISE = 9.5
-"""Surprise of glue that is a proof, if some of it sticks to function words; the highest in 36,000 healthy
-documents of the tuning half: 8.9."""
+SURPRISE = 10.0
+"""Surprise of glue that is a proof if some of it sticks to a function word; ..."""
 SURPRISE_TO_WARN = 8.0
-FUNCTION_WORDS = 2
+"""... and of glue that is worth a warning."""
 SHOWN = 32
 """Characters around the first finding that evidence shows."""
 
@@ -49,13 +48,15 @@ def find_corruption(characters: Characters) -> list[Signal]:
 
 def _foreign_words(characters: Characters) -> list[Signal]:
     text = characters.text
-    if text.isascii():
+    if characters.is_latin:
         return []
-    switches = characters.switches
     weights = characters.letters * _WEIGHTS
     own = weights >= OWN_SHARE * weights.sum()
     own[[COMMON, LATIN, weights.argmax()]] = True
     own[HAN] |= own[HANGUL]
+    if not weights[~own].any():
+        return []
+    switches = characters.switches
     foreign = ~(own[switches.before] & own[switches.after])
     lost = text.rstrip("\ufffd").find("\ufffd")
     if not foreign.any():
@@ -76,7 +77,7 @@ def _glued_words(characters: Characters) -> list[Signal]:
     if glue is None or glue.surprise < SURPRISE_TO_WARN:
         return []
     text = characters.text
-    proof = glue.surprise >= SURPRISE and glue.function_words >= FUNCTION_WORDS
+    proof = glue.surprise >= SURPRISE and glue.function_words > 0
     start, end = glue.spans[0][0], glue.spans[-1][1]
     shown = ", ".join(f'"{printable(_word_at(text, place), 20)}"' for place, _ in glue.spans[:3])
     return [Signal("corruption", "fail" if proof else "warn", "char", start, end, f"words glued: {shown}")]

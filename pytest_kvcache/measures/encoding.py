@@ -32,7 +32,7 @@ DOUBLE_BYTE = ("gbk", "cp932")
 
 MOJIBAKE_MARKS = 3
 """Pairs of a lead and a continuation byte that make a stretch suspicious, ..."""
-MOJIBAKE_DENSITY = 0.15
+MOJIBAKE_DENSITY = 0.22
 """... and their share of its characters outside ASCII: a third in UTF-8 of three bytes, half in two."""
 MOJIBAKE_RECOVERED = 0.6
 """Share of its characters outside ASCII that turning back must make text of."""

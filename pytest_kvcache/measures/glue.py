@@ -20,9 +20,6 @@ from collections import Counter
 from dataclasses import dataclass
 from math import log
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pytest_kvcache.measures.characters import LATIN, Characters
 
 FEWEST_PLACES = 4
@@ -39,16 +36,19 @@ LENGTH = 1.5
 """Surprise that a text may have for each e-fold of its plain words beyond 100."""
 
 _FUNCTION_WORDS = frozenset(
-    """the of and was were are been being their they them would which these those his her him she he has had
-    have who whose because could should about than our your an we you this with from that it is in to for
-    on as by at be not or but if""".split()
+    re.findall(
+        r"\w+",
+        "the of and was were are been being their they them would which these those his her him she he had "
+        "have who whose because could should about than our your an we you it but be",
+    )
 )
+"""English words that are no part of names in programs, as *this*, *to*, *from* and *is* are."""
 _SORTS = {
     "ABCDEFGHIJKLMNOPQRSTUVWXYZ": (2.0, 1.7),
     ".": (3.0, 1.0),
     "_": (2.0, 0.6),
     "([{<": (2.0, 0.4),
-    ",;:!?": (1.0, 1.0),
+    ",;:!": (1.0, 1.0),
     ')]}>"': (0.6, 1.0),
     "=$#@^~`+*|%&\\": (1.2, 0.6),
 }
@@ -59,7 +59,12 @@ _GLUED = re.compile(rf"(?<![^\s(\[\"'“‘*])([A-Za-z]?[a-z]+)((?:[A-Z]|[{_SIGN
 _PLAIN_WORD = re.compile(r"(?<=[ \n])[a-z]+(?=[ \n])")
 _CODE = ("\n    ", "\n\t", "()", " = ", "::", "->", ";\n", "{\n", ":\n", "</", '":')
 
-_SMALL, _CAPITAL, _SIGN = 1, 2, 4
+_CLASSES = bytes(
+    ord("a" if char.islower() else "A" if char.isupper() else "." if char in _SORT_OF else " ")
+    for char in map(chr, range(0x80))
+).ljust(0x100, b" ")
+"""Small letters, capitals, and what may stick to words, by byte."""
+_PLACES = (b"aA", b"a.a", b"a.A")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +79,15 @@ class Glue:
 
 def find_glue(characters: Characters) -> Glue | None:
     """Return what sticks to the words of a text; None if it is not prose in Latin letters, or too clean."""
-    if np.count_nonzero(_places(characters)) < FEWEST_PLACES:
+    text = characters.text
+    classes = text.encode("latin-1", "replace").translate(_CLASSES)
+    if sum(map(classes.count, _PLACES)) < FEWEST_PLACES:
         return None
-    text, letters = characters.text, characters.letters
-    if letters[LATIN] < LATIN_SHARE * letters[1:].sum():
+    code = max(map(text.count, _CODE)) - CODE_SIGNS
+    if code > CODE_SIGNS_PER_WORD * text.count(" ") or not _is_latin(characters):
         return None
     words = len(_PLAIN_WORD.findall(text))
-    if words < FEWEST_WORDS or max(map(text.count, _CODE)) > CODE_SIGNS + CODE_SIGNS_PER_WORD * words:
+    if words < FEWEST_WORDS or code > CODE_SIGNS_PER_WORD * words:
         return None
     gluings = {(found[1].lower(), found[2]): found.span() for found in _GLUED.finditer(text)}
     sorts = Counter((_SORT_OF[stuck[0]], word in _FUNCTION_WORDS) for word, stuck in gluings)
@@ -95,17 +102,6 @@ def find_glue(characters: Characters) -> Glue | None:
     )
 
 
-def _places(characters: Characters) -> NDArray[np.uint8]:
-    """Return uint8[n]: non-zero where a capital follows a small letter, or a sign does and a letter it."""
-    classes = _class_of_code[np.minimum(characters.codes, 0x7F)]
-    small, capital = classes & _SMALL, classes >> 1 & 1
-    glued = np.zeros(classes.size, np.uint8)
-    glued[:-1] = small[:-1] & capital[1:]
-    glued[:-2] |= small[:-2] & classes[1:-1] >> 2 & (small | capital)[2:]
-    return glued
-
-
-_class_of_code = np.zeros(0x80, np.uint8)
-_class_of_code[[ord(char) for char in _SORT_OF]] = _SIGN
-_class_of_code[ord("A") : ord("Z") + 1] = _CAPITAL
-_class_of_code[ord("a") : ord("z") + 1] = _SMALL
+def _is_latin(characters: Characters) -> bool:
+    letters = characters.letters
+    return bool(letters[LATIN] >= LATIN_SHARE * letters[1:].sum())

@@ -33,13 +33,19 @@ FLIP_LETTERS = 60
 RUNNING = 20
 """Characters on either side of a flip that must be of one script in one line, for a proof."""
 DENSE = (HAN, HANGUL)
+ENDS = 120
+"""Characters at the beginning and the end of a text that are compared first."""
 SHOWN = 24
 """Characters around the place that evidence shows."""
+
+_WEIGHTS = np.ones(len(SCRIPTS), np.int64)
+_WEIGHTS[COMMON] = 0
+_WEIGHTS[list(DENSE)] = 3
 
 
 def find_mixed_scripts(characters: Characters) -> list[Signal]:
     """Return at most one signal: from the first to the last place where scripts alternate without end."""
-    if characters.text.isascii():
+    if characters.is_latin or np.count_nonzero(characters.letters[1:]) < MIXED_SCRIPTS:
         return []
     switches = characters.switches
     last = switches.place.size - MIXED_SWITCHES
@@ -55,26 +61,29 @@ def find_mixed_scripts(characters: Characters) -> list[Signal]:
 
 def find_script_flips(characters: Characters) -> list[Signal]:
     """Return at most one signal: the rest of the text, if it goes on in another script for good."""
-    if characters.text.isascii():
+    if characters.is_latin:
         return []
-    weights = characters.letters * np.where(np.isin(np.arange(len(SCRIPTS)), DENSE), 3, 1)
-    weights[COMMON] = 0
-    second, first = np.argsort(weights)[-2:]
-    if weights[second] < FLIP_LETTERS:
+    before, after = (_main_script(part) for part in (characters.scripts[:ENDS], characters.scripts[-ENDS:]))
+    if before == after:
         return []
     found = characters.segments
-    size = (found.end - found.start) * np.where(np.isin(found.script, DENSE), 3, 1)
-    ahead = np.cumsum(size * (found.script == first)) - np.cumsum(size * (found.script == second))
-    for before, at in ((first, int(ahead.argmax())), (second, int(ahead.argmin()))):
-        after = second if before == first else first
-        sides = ((before, slice(at + 1)), (after, slice(at + 1, None)))
-        if all(_is_pure(size[side], found.script[side] == script) for script, side in sides):
-            place = int(found.start[at + 1])
-            around = printable(characters.text[max(place - SHOWN // 2, 0) : place + SHOWN // 2], SHOWN)
-            severity: Literal["fail", "warn"] = "fail" if _is_running(characters, place) else "warn"
-            evidence = f'from {SCRIPTS[before]} to {SCRIPTS[after]} for good: "{around}"'
-            return [Signal("script-flip", severity, "char", place, len(characters.text), evidence)]
-    return []
+    size = (found.end - found.start) * _WEIGHTS[found.script]
+    ahead = np.cumsum(np.where(found.script == before, size, np.where(found.script == after, -size, 0)))
+    at = int(ahead.argmax()) + 1
+    if at == size.size or not all(
+        _is_pure(size[side], found.script[side] == script)
+        for script, side in ((before, slice(at)), (after, slice(at, None)))
+    ):
+        return []
+    place = int(found.start[at])
+    severity: Literal["fail", "warn"] = "fail" if _is_running(characters, place) else "warn"
+    around = printable(characters.text[max(place - SHOWN // 2, 0) : place + SHOWN // 2], SHOWN)
+    evidence = f'from {SCRIPTS[before]} to {SCRIPTS[after]} for good: "{around}"'
+    return [Signal("script-flip", severity, "char", place, len(characters.text), evidence)]
+
+
+def _main_script(scripts: NDArray[np.uint8]) -> int:
+    return int((np.bincount(scripts, minlength=len(SCRIPTS)) * _WEIGHTS).argmax())
 
 
 def _scripts_from(switches: Switches, first: int) -> int:
