@@ -166,6 +166,7 @@ def _scaling(speed: Speed) -> str:
     axes.plot([], [], color=GREY, label=f"{len(speed.curves) - len(marked)} other inputs")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
     axes.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
     axes.set_xlabel("tokens")
     axes.set_ylabel("time per token, relative to 1,000 tokens")
@@ -231,17 +232,18 @@ def _svg(figure: Figure, labelled: Axes | None) -> str:
 
 
 def _shortened(svg: str) -> str:
-    """Round coordinates, name styles that occur often, and leave out what shows nothing."""
+    """Round coordinates, name styles once, and leave out what shows nothing: groups, clips, metadata."""
     svg = re.sub(r"\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", svg)
     svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", ">\n<")
     svg = re.sub(
         r" transform=\"rotate\(-0 [^\"]*\"| clip-path=\"[^\"]*\"|<!--.*?-->|(?<=<g) id=\"[^\"]*\""
-        r"|<metadata>.*?</metadata>\n|<clipPath.*?</clipPath>\n|<!DOCTYPE.*?>\n",
+        r"|<metadata>.*?</metadata>\n|<defs>\n<clipPath.*</clipPath>\n</defs>\n|<!DOCTYPE.*?>\n",
         "",
         svg,
         flags=re.DOTALL,
     )
-    svg = re.sub(r"</?g/?>\n", "", svg).replace("</g></svg>", "</svg>")
+    if "<g " not in svg:
+        svg = re.sub(r"</?g/?>\n", "", svg)
     styles = dict.fromkeys(re.findall(r" style=\"([^\"]*)\"", svg))
     rules = []
     for number, style in enumerate(styles):

@@ -166,7 +166,11 @@ def tables(speed: Speed) -> str:
 
 def _per_token(curve: Curve) -> list[str]:
     costs = [spent / size for spent, size in zip(curve.seconds, SIZES, strict=False)]
-    cells = [f"{1e6 * cost:.2f} ({cost / costs[0]:.2g})" for cost in costs]
+    growth = (cost / costs[0] for cost in costs)
+    cells = [
+        f"{1e6 * cost:.2f} ({times:.{0 if times >= 10 else 2}f})"
+        for cost, times in zip(costs, growth, strict=True)
+    ]
     return cells + ["–"] * (len(SIZES) - len(cells))
 
 
