@@ -151,6 +151,11 @@ def test_gemini_cli_fires_at_10_copies_near_each_other() -> None:
     assert not gemini_cli(of_text(SENTENCE * 9))
 
 
+def test_gemini_cli_fires_at_59_equal_characters_side_by_side() -> None:
+    assert gemini_cli(of_text(f"Name{' ' * 59}value"))
+    assert not gemini_cli(of_text(f"Name{' ' * 58}value"))
+
+
 def test_gemini_cli_lets_pass_copies_that_lie_far_apart() -> None:
     def spread(words_between: int) -> Document:
         filler = " ".join(distinct_words(words_between))

@@ -133,7 +133,8 @@ def gemini_cli(document: Document) -> bool:
     ``packages/core/src/services/loopDetectionService.ts`` (google-gemini/gemini-cli, 2026): over the
     last 5,000 characters, and only if the 9 stretches between the 10 places hold at most 5 different
     texts. Headings, lists, tables, quotes, dividers and code fences start it afresh, code is never
-    looked at. It reads pieces as they are streamed; here each line is one piece.
+    looked at. It reads pieces as they are streamed; here each line is one piece. The 50 characters
+    slide by one, so that 59 equal characters side by side suffice.
     """
     stream, begin, at = "", 0, 0
     places: dict[str, list[int]] = {}
