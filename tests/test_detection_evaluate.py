@@ -24,6 +24,7 @@ from detection.evaluate import (
     write_evaluation,
 )
 from detection.inputs import joined, makers
+from detection.peers import PEERS
 from detection.rates import (
     RIGHT_KINDS,
     RULES,
@@ -284,6 +285,20 @@ def test_the_page_tells_rates_aims_places_and_examples(corpus: Path) -> None:
     assert "| word-salad | mild | 1 | 0 [0, 79.3] |" in page
     assert "`song/1` (fail: loop): `a gentle soul," in page
     assert "`salad/1` (mild): `rain bell shop`" in page
+
+
+def test_the_page_tells_of_healthy_and_broken_real_outputs_apart() -> None:
+    found = result("loop", Found("loop", "fail", 0, 9, ""), damage=damage(), alarms=("zlib",))
+    outputs = [found, result("nonsense", damage=damage("nonsense")), result("healthy")]
+    page = report(Evaluation("test", [result()], [], outputs))
+    section = page[page.index("## Outputs of reference models") : page.index("## Places")]
+    assert "| damaged | loop | 1 | 100 [20.7, 100] |" in section
+    assert "| healthy | healthy | 1 | 0 [0, 79.3] |" in section
+    totals = [line.split(" | ")[1:] for line in section.splitlines() if line.startswith("| **all**")]
+    healthy, broken = ([each.rstrip(" |") for each in cells] for cells in totals)
+    assert healthy == ["0 [0, 79.3]"] * 11
+    found_by = dict(zip(("ours", *PEERS), broken, strict=True))
+    assert [name for name, rate in found_by.items() if rate == "50.0 [9.5, 90.5]"] == ["ours", "zlib"]
 
 
 def test_the_page_shows_at_most_3_examples_of_a_kind_and_no_code_span_is_broken() -> None:

@@ -32,6 +32,7 @@ RIGHT_KINDS: dict[str, frozenset[str]] = {
     "script-flip": frozenset({"script-flip", "language-flip", "mixed-scripts"}),
     "language-flip": frozenset({"script-flip", "language-flip"}),
     "word-salad": frozenset({"improbable", "soup"}),
+    "nonsense": frozenset({"improbable", "soup", "small-soup", "corruption"}),
 }
 """Signals that name a damage rightly. A kind that is not listed has a signal of its own name."""
 

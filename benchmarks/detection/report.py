@@ -56,12 +56,13 @@ def report(evaluation: Evaluation) -> str:
         _recall(_of_kind(damaged, "corruption"), ("noise",), _noise),
         "## With the baseline's log-probabilities",
         "Documents that the baseline engine has scored, judged with its opinion of every token.",
-        _scored(evaluation.scored),
+        _by_health(evaluation.scored),
         "## Outputs of reference models",
         REAL,
-        _recall(evaluation.real, ("label",), _kind),
+        _by_health(evaluation.real),
         "### Published rules on the same outputs",
-        _rates_of_peers(evaluation.real, ("label",), _kind),
+        _rates_of_peers([r for r in evaluation.real if r.is_healthy], ("label",), _kind),
+        _rates_of_peers([r for r in evaluation.real if not r.is_healthy], ("label",), _kind),
         "## Places",
         _places(damaged),
         "## False alarms, examples",
@@ -156,6 +157,8 @@ def _signal_counts(results: Iterable[Result]) -> dict[tuple[str, str], int]:
 def _rates_of_peers(
     results: Sequence[Result], names: tuple[str, ...], key: Callable[[Result], tuple[object, ...]]
 ) -> str:
+    if not results:
+        return ""
     rules: dict[str, Rule] = {"ours, fail": fails, **{name: alarms(name) for name in PEERS}}
     rows = []
     for values, group in by_key(results, key):
@@ -189,7 +192,7 @@ def _loops(damaged: Sequence[Result]) -> str:
     return markdown_table(("noise", "period, tokens", "documents", *FOUND, *PEERS), rows) if rows else ""
 
 
-def _scored(results: Sequence[Result]) -> str:
+def _by_health(results: Sequence[Result]) -> str:
     rows = []
     for (is_healthy, kind), group in by_key(results, lambda result: (result.is_healthy, result.kind)):
         rates = (cell(share(group, rule)) for rule in OURS.values())
