@@ -15,10 +15,11 @@ from pathlib import Path
 
 import msgspec
 
-from detection.scored import Scored, condensed, read_scores
+from detection.scored import Scored, condensed, read_scores, whole_lines
 from pytest_kvcache.engines import Engine
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.launch import child_engine_factory
+from pytest_kvcache.files import write_atomically
 from pytest_kvcache.records import EngineSpec, ScoreRequest
 
 BASELINE = EngineSpec("ref:gqa", "auto")
@@ -32,9 +33,11 @@ def score_texts(requests: Sequence[ScoreRequest], file: Path) -> dict[str, Score
 
     Starts the engine only if a text is not in the file yet.
     """
-    missing = [r for r in requests if r.prompt_id not in (known := read_scores(file))]
+    known = read_scores(file)
+    missing = [request for request in requests if request.prompt_id not in known]
     if missing:
         file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, whole_lines(file))
         with started_engine(file.with_suffix(".log")) as engine:
             for scored in _in_batches(engine, missing):
                 with file.open("ab") as sink:

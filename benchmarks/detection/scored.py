@@ -39,9 +39,13 @@ class Scored(msgspec.Struct, frozen=True):
 
 def read_scores(file: Path) -> dict[str, Scored]:
     """Return the scores kept in a file, by id; none if there is no such file."""
-    if not file.exists():
-        return {}
-    return {scored.id: scored for scored in msgspec.json.Decoder(Scored).decode_lines(file.read_bytes())}
+    return {scored.id: scored for scored in msgspec.json.Decoder(Scored).decode_lines(whole_lines(file))}
+
+
+def whole_lines(file: Path) -> bytes:
+    """Return a file without the last line if a killed writer left it torn; nothing if there is no file."""
+    data = file.read_bytes() if file.exists() else b""
+    return data[: data.rfind(b"\n") + 1]
 
 
 def condensed(score: Score) -> Scored:
