@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verdict_samples import prose
 
-from pytest_kvcache.measures.blanks import BLANKS, INVISIBLE, find_blanks
+from pytest_kvcache.measures.blanks import BLANKS, CHANGES, INVISIBLE, MIXED_BLANKS, find_blanks
 from pytest_kvcache.measures.views import View
 from pytest_kvcache.records import Signal
 
@@ -29,12 +29,17 @@ def test_a_stretch_of_several_blanks_is_found_with_its_place() -> None:
 
 def test_the_limit_holds_on_both_sides_wherever_the_stretch_begins() -> None:
     for before in range(9):
-        at_limit = (" \n" * BLANKS)[:BLANKS]
-        assert blanks("a" * before + at_limit + "b") != []
-        assert blanks("a" * before + at_limit[:-1] + "b") == []
+        for at_limit in ("\t" + " " * (BLANKS - 1), " \n" * (MIXED_BLANKS // 2)):
+            assert blanks("a" * before + at_limit + "b") != []
+            assert blanks("a" * before + at_limit[:-1] + "b") == []
         unseen = ("\u200b\u2060" * INVISIBLE)[:INVISIBLE]
         assert blanks("a" * before + unseen + "b") != []
         assert blanks("a" * before + unseen[:-1] + "b") == []
+
+
+def test_a_short_stretch_that_changes_often_is_disorder_and_no_layout() -> None:
+    assert blanks("a" + (" \n" * CHANGES)[: CHANGES + 1].ljust(MIXED_BLANKS) + "b") != []
+    assert blanks("a" + (" \n" * CHANGES)[: CHANGES - 1].ljust(MIXED_BLANKS) + "b") == []
 
 
 def test_each_stretch_is_reported() -> None:
@@ -77,5 +82,5 @@ def test_places_lie_within_any_text(text: str) -> None:
 
 def test_a_million_characters_take_no_time_even_if_no_stretch_is_long_enough() -> None:
     start = time.process_time()
-    assert blanks((" \n" * 99 + "x") * 5000) == []
+    assert blanks((" \n" * 31 + "x") * 16000) == []
     assert time.process_time() - start < 1

@@ -1,8 +1,9 @@
 """Blanks: long stretches of an output in which nothing is to be seen.
 
 The rule: a stretch of blanks (spaces, tabs, line breaks, zero-width and other invisible characters) of
-several sorts, at least 200 of them, or 64 with 16 line breaks; or at least 16 invisible ones that are no
-white space. The longest in 27,000 healthy documents has 87 characters, the most broken one 3 line breaks.
+several sorts, at least 200 of them, or 64 that change from one sort to another 32 times; or at least 16
+invisible ones that are no white space. The longest in 27,000 healthy documents has 87 characters, and none
+changes more than 6 times.
 A stretch of one character alone is a matter of :mod:`~pytest_kvcache.measures.loops`.
 
 Every 8th character is looked at first: a stretch that qualifies shows itself there.
@@ -13,14 +14,15 @@ Missed: blanks between which a letter stands now and then.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from pytest_kvcache.measures.views import View
 from pytest_kvcache.records import Signal
 from pytest_kvcache.text import printable
 
 BLANKS = 200
-BROKEN_BLANKS = 64
-BREAKS = 16
+MIXED_BLANKS = 64
+CHANGES = 32
 INVISIBLE = 16
 STRIDE = 8
 SHOWN = 24
@@ -31,9 +33,9 @@ _INVISIBLE = (
     "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff"
 )
 _BLANK = rf"[\s{_INVISIBLE}]"
-_SAMPLED = re.compile(rf"{_BLANK}{{{BROKEN_BLANKS // STRIDE}}}|[{_INVISIBLE}]{{{INVISIBLE // STRIDE}}}")
+_SAMPLED = re.compile(rf"{_BLANK}{{{MIXED_BLANKS // STRIDE}}}|[{_INVISIBLE}]{{{INVISIBLE // STRIDE}}}")
 _STRETCH = re.compile(
-    rf"(?<!{_BLANK}){_BLANK}{{{BROKEN_BLANKS},}}|(?<![{_INVISIBLE}])[{_INVISIBLE}]{{{INVISIBLE},}}"
+    rf"(?<!{_BLANK}){_BLANK}{{{MIXED_BLANKS},}}|(?<![{_INVISIBLE}])[{_INVISIBLE}]{{{INVISIBLE},}}"
 )
 
 
@@ -45,12 +47,13 @@ def find_blanks(view: View) -> list[Signal]:
     return [
         Signal("blanks", "fail", "char", stretch.start(), stretch.end(), _evidence(stretch[0]))
         for stretch in _STRETCH.finditer(text)
-        if len(set(stretch[0])) > 1 and _is_long(stretch[0])
+        if _is_long(stretch[0])
     ]
 
 
 def _is_long(stretch: str) -> bool:
-    return len(stretch) >= BLANKS or stretch.count("\n") >= BREAKS or not stretch[0].isspace()
+    changes = sum(one != other for one, other in pairwise(stretch))
+    return changes >= CHANGES or (changes > 0 and (len(stretch) >= BLANKS or not stretch[0].isspace()))
 
 
 def _evidence(stretch: str) -> str:

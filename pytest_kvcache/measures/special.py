@@ -1,6 +1,6 @@
 """Special tokens that can be read: chat markers, padding and sentinels that a tokenizer keeps to itself.
 
-The rule: at least 3 of them that are not quoted, ``fail``. Texts about special tokens quote them: in
+The rule: at least 3 of them that are not quoted, or 8 in a row, ``fail``. Texts about special tokens quote them: in
 backticks, in quotation marks, in a fenced block of code. HTML has ``<s>`` too, in pairs on one line, and
 they do not count.
 
@@ -18,6 +18,8 @@ from pytest_kvcache.records import Signal
 from pytest_kvcache.text import printable
 
 ENOUGH = 3
+CHAIN = 8
+"""Special tokens in a row that nothing excuses."""
 SHOWN = 60
 """Characters of the tokens that evidence shows."""
 
@@ -39,10 +41,13 @@ _QUOTES = frozenset("\"'“”‘’«»「」`")
 def find_special_tokens(view: View) -> list[Signal]:
     """Return at most one ``fail`` signal of kind ``special-tokens``, over all that the text shows."""
     text = view.text or ""
-    found = [] if _cannot_hold_one(text) else _unquoted(text)
-    if len(found) >= ENOUGH:
-        found = _unquoted(_ELSEWHERE.sub(lambda match: " " * len(match[0]), text))
+    if _cannot_hold_one(text):
+        return []
+    every = list(_SPECIAL.finditer(text))
+    found = _unquoted(every, text) if len(every) >= ENOUGH else []
     if len(found) < ENOUGH:
+        found = _chain(every)
+    if not found:
         return []
     start, end = found[0].start(), found[-1].end()
     return [Signal("special-tokens", "fail", "char", start, end, _evidence(found))]
@@ -52,13 +57,28 @@ def _cannot_hold_one(text: str) -> bool:
     return ("<" not in text or ">" not in text) and "[" not in text
 
 
-def _unquoted(text: str) -> list[re.Match[str]]:
-    return [match for match in _SPECIAL.finditer(text) if not _is_quoted(match, text)]
+def _unquoted(every: list[re.Match[str]], text: str) -> list[re.Match[str]]:
+    """Return those that no quotation mark touches and that are not in code."""
+    bare = _ELSEWHERE.sub(lambda match: " " * len(match[0]), text)
+    return [
+        match
+        for match in every
+        if not bare[match.start()].isspace()
+        and text[match.start() - 1 : match.start()] not in _QUOTES
+        and text[match.end() : match.end() + 1] not in _QUOTES
+    ]
 
 
-def _is_quoted(match: re.Match[str], text: str) -> bool:
-    before, after = text[max(match.start() - 1, 0) : match.start()], text[match.end() : match.end() + 1]
-    return before in _QUOTES or after in _QUOTES
+def _chain(every: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Return the first special tokens that follow one another without a gap, if they are many."""
+    chain: list[re.Match[str]] = []
+    for match in every:
+        if chain and chain[-1].end() != match.start():
+            if len(chain) >= CHAIN:
+                break
+            chain = []
+        chain.append(match)
+    return chain if len(chain) >= CHAIN else []
 
 
 def _evidence(found: list[re.Match[str]]) -> str:
