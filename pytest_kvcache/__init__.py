@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from pytest_kvcache.errors import EngineError, KvCacheError, QualityError, UsageError
     from pytest_kvcache.measures.degeneration import find_degeneration
+    from pytest_kvcache.measures.divergence import Divergence, divergence, first_divergence
     from pytest_kvcache.measures.repetition import ngram_repetition
     from pytest_kvcache.policy import Limits
     from pytest_kvcache.records import (
@@ -52,6 +53,7 @@ _HOMES = {
     ),
     "errors": ("EngineError", "KvCacheError", "QualityError", "UsageError"),
     "measures.degeneration": ("find_degeneration",),
+    "measures.divergence": ("Divergence", "divergence", "first_divergence"),
     "measures.repetition": ("ngram_repetition",),
     "policy": ("Limits",),
     "records": (
@@ -97,6 +99,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Divergence",
     "EngineError",
     "EngineHandle",
     "EngineSpec",
@@ -125,6 +128,8 @@ __all__ = [
     "assert_no_ngram_repetition",
     "assert_not_degenerate",
     "assert_penalties_effective",
+    "divergence",
     "find_degeneration",
+    "first_divergence",
     "ngram_repetition",
 ]

@@ -1,23 +1,28 @@
 """Endpoints: the figures that a verdict rests on, each held against its margin.
 
-The *primary* endpoints compare what both engines think of the baseline's own texts, prompt by prompt: an
-endpoint fails where its 95 % interval lies beyond the margin, passes where it lies within, and is else
-undecided. *Secondary* endpoints (degenerate, empty and run-away outputs, repetition under penalties)
-pair outputs of the same prompt; they fail where their interval lies beyond the margin, and are never
-undecided. Each has its own 95 %: nothing is corrected for there being several.
+The *primary* endpoints compare what both engines think of the baseline's own texts, prompt by prompt: each
+must lie within its margin with its whole 95 % interval, and is undecided where it does not. *Secondary*
+endpoints (degenerate, suspicious, empty and run-away outputs, repetition under penalties) pair outputs
+of the same prompt; they hold a pass up only where the interval lies beyond the margin. Either fails where
+it is beyond at the level corrected for all endpoints (:mod:`~pytest_kvcache.measures.noninferiority`).
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
+
+import numpy as np
 
 from pytest_kvcache.measures.degeneration import find_degeneration, ran_away
 from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores
-from pytest_kvcache.measures.paired import Interval, mean_interval, paired_difference_interval, share_interval
+from pytest_kvcache.measures.noninferiority import Differences, Judgement, Means, Sample, judge
+from pytest_kvcache.measures.paired import Interval, share_interval
 from pytest_kvcache.measures.penalties import pair_outputs, repetition_excess
+from pytest_kvcache.measures.power import BETA
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import (
     Message,
@@ -73,18 +78,41 @@ class Endpoint:
     reason: Reason | None
 
 
-def baseline_endpoints(evidence: Sequence[Evidence], limits: Limits) -> Iterator[Endpoint]:
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What is wrong with the two outputs for one prompt; each pair is (candidate's, baseline's)."""
+
+    penalised: bool
+    degenerate: tuple[bool, bool]
+    """By proof in the output itself; empty ones are counted by themselves."""
+    empty: tuple[bool, bool]
+    ran_away: tuple[bool, bool]
+    suspicious: tuple[bool, bool]
+    """By any signal beside the prompt and the other output, also one that is no proof."""
+
+
+def find_faults(evidence: Sequence[Evidence]) -> list[Faults]:
+    """Look for faults in all outputs, in the order of the evidence."""
+    return [
+        Faults(
+            each.penalised,
+            degenerate=(_is_degenerate(ours, prompt), _is_degenerate(theirs, prompt)),
+            empty=(_is_empty(ours), _is_empty(theirs)),
+            ran_away=(ran_away(ours, beside=theirs), ran_away(theirs, beside=ours)),
+            suspicious=(_is_suspicious(ours, prompt, theirs), _is_suspicious(theirs, prompt, ours)),
+        )
+        for each in evidence
+        for prompt, ours, theirs in each.pairs()
+    ]
+
+
+def baseline_endpoints(faults: Sequence[Faults], limits: Limits) -> Iterator[Endpoint]:
     """Judge the baseline by itself: one that is broken can vouch for nobody.
 
     It is held to the share itself: what chance may excuse in a candidate is no reason to trust a baseline.
     """
     for penalised, name in ((False, "baseline_degenerate"), (True, "baseline_degenerate_penalised")):
-        bad = [
-            _is_degenerate(theirs, prompt) or _is_empty(theirs)
-            for each in evidence
-            if each.penalised is penalised
-            for prompt, _, theirs in each.pairs()
-        ]
+        bad = [each.degenerate[1] or each.empty[1] for each in faults if each.penalised is penalised]
         if bad:
             interval = share_interval(sum(bad), len(bad))
             what = f"share of the baseline's {'penalised ' * penalised}outputs that are degenerate"
@@ -115,35 +143,82 @@ def compare_all(evidence: Sequence[Evidence]) -> Comparisons:
     return pooled
 
 
-def primary_endpoints(comparisons: Comparisons, limits: Limits) -> Iterator[Endpoint]:
-    """Judge delta NLL and same-top probability; nothing if fewer than two prompts have finite scores."""
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What an endpoint is about, for its reasons."""
+
+    code: ReasonCode
+    what: str
+    primary: bool = False
+
+
+_KINDS = {
+    "delta_nll": _Kind(ReasonCode.DELTA_NLL, "delta NLL, in nats per token,", primary=True),
+    "kld": _Kind(ReasonCode.KLD, "mean KLD, in nats,", primary=True),
+    "same_top_loss": _Kind(ReasonCode.SAME_TOP, "loss of same-top probability", primary=True),
+    "degenerate_excess": _Kind(ReasonCode.DEGENERATE, "excess of degenerate outputs"),
+    "degenerate_excess_penalised": _Kind(
+        ReasonCode.DEGENERATE, "excess of degenerate outputs under penalties"
+    ),
+    "suspicious_excess": _Kind(ReasonCode.SUSPICIOUS, "excess of suspicious outputs"),
+    "empty_excess": _Kind(ReasonCode.EMPTY, "excess of empty outputs"),
+    "runaway_excess": _Kind(ReasonCode.RUNAWAY, "excess of run-away outputs"),
+    "penalised_repetition_excess": _Kind(
+        ReasonCode.PENALTIES, "4-gram repetition that remains under penalties, over the baseline's,"
+    ),
+}
+"""All endpoints, by the names of their limits."""
+
+
+def judge_endpoints(samples: Mapping[str, Sample], limits: Limits) -> Iterator[Endpoint]:
+    """Hold all samples of one verdict against their limits, together: their number sets the level."""
+    for name, judgement in judge(samples, {name: getattr(limits, name) for name in samples}).items():
+        yield Endpoint(name, _judged(judgement), _reason(name, judgement))
+
+
+def primary_samples(comparisons: Comparisons) -> dict[str, Sample]:
+    """Return delta NLL, KLD and same-top loss of each prompt; nothing for fewer than two finite ones."""
     finite = [[c for c in group if c.is_finite] for group in comparisons.values()]
     groups = [group for group in finite if group]
     if len(groups) < LEAST_FOR_AN_INTERVAL:
-        return
-    delta = mean_interval([fmean(c.delta_nll for c in group) for group in groups])
-    loss = mean_interval([1 - fmean(c.same_top for c in group) for group in groups])
-    what = "delta NLL, in nats per token,"
-    yield _endpoint("delta_nll", delta, limits, ReasonCode.DELTA_NLL, what, primary=True)
-    what = "loss of same-top probability"
-    yield _endpoint("same_top_loss", loss, limits, ReasonCode.SAME_TOP, what, primary=True)
-    yield _figure("same_top", Interval(1 - loss.value, 1 - loss.high, 1 - loss.low, loss.n))
+        return {}
+    return {
+        "delta_nll": Means(np.array([fmean(c.delta_nll for c in group) for group in groups])),
+        "kld": Means(np.array([fmean(c.kld for c in group) for group in groups])),
+        "same_top_loss": Means(np.array([1 - fmean(c.same_top for c in group) for group in groups])),
+    }
 
 
-def secondary_endpoints(evidence: Sequence[Evidence], limits: Limits) -> Iterator[Endpoint]:
-    """Judge outputs against the baseline's output for the same prompt."""
-    faults = _find_faults(evidence)
-    yield from _degenerate_excess(faults, limits)
-    yield from _degenerate_shares(faults)
-    empty, away = [each.empty for each in faults], [each.ran_away for each in faults]
-    yield from _excess("empty_excess", empty, limits, ReasonCode.EMPTY, "excess of empty outputs")
-    yield from _excess("runaway_excess", away, limits, ReasonCode.RUNAWAY, "excess of run-away outputs")
+def secondary_samples(faults: Sequence[Faults], evidence: Sequence[Evidence]) -> dict[str, Sample]:
+    """Compare each output with the baseline's output for the same prompt; nothing where there are none."""
+    found: dict[str, Sequence[tuple[bool, bool]]] = {
+        "degenerate_excess": [each.degenerate for each in faults if not each.penalised],
+        "degenerate_excess_penalised": [each.degenerate for each in faults if each.penalised],
+        "suspicious_excess": [each.suspicious for each in faults],
+        "empty_excess": [each.empty for each in faults],
+        "runaway_excess": [each.ran_away for each in faults],
+    }
+    samples: dict[str, Sample] = {
+        name: Differences(np.array([ours - theirs for ours, theirs in pairs], dtype=np.int8))
+        for name, pairs in found.items()
+        if pairs
+    }
     penalised = [each for each in evidence if each.penalised]
     repetition = [value for each in penalised for value in repetition_excess(each.candidate, each.baseline)]
-    if len(repetition) > 1:
-        what = "4-gram repetition that remains under penalties, over the baseline's,"
-        interval = mean_interval(repetition)
-        yield _endpoint("penalised_repetition_excess", interval, limits, ReasonCode.PENALTIES, what)
+    if len(repetition) >= LEAST_FOR_AN_INTERVAL:
+        samples["penalised_repetition_excess"] = Means(np.array(repetition))
+    return samples
+
+
+def figures(faults: Sequence[Faults], samples: Mapping[str, Sample]) -> Iterator[Endpoint]:
+    """Yield what nothing is decided by, for people to read."""
+    if "same_top_loss" in samples:
+        loss = samples["same_top_loss"].interval()
+        yield _figure("same_top", Interval(1 - loss.value, 1 - loss.high, 1 - loss.low, loss.n))
+    if faults:
+        for side, name in enumerate(("degenerate_candidate", "degenerate_baseline")):
+            count = sum(each.degenerate[side] or each.empty[side] for each in faults)
+            yield _figure(name, share_interval(count, len(faults)))
 
 
 def not_finite(comparisons: Comparisons) -> Iterator[Reason]:
@@ -196,55 +271,6 @@ def cache_unread(evidence: Sequence[Evidence]) -> Iterator[Reason]:
         yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, "delta_nll", message)
 
 
-@dataclass(frozen=True, slots=True)
-class _Faults:
-    """What is wrong with the two outputs for one prompt; each pair is (candidate's, baseline's)."""
-
-    penalised: bool
-    degenerate: tuple[bool, bool]
-    empty: tuple[bool, bool]
-    ran_away: tuple[bool, bool]
-
-
-def _find_faults(evidence: Sequence[Evidence]) -> list[_Faults]:
-    return [
-        _Faults(
-            each.penalised,
-            degenerate=(_is_degenerate(ours, prompt), _is_degenerate(theirs, prompt)),
-            empty=(_is_empty(ours), _is_empty(theirs)),
-            ran_away=(ran_away(ours, beside=theirs), ran_away(theirs, beside=ours)),
-        )
-        for each in evidence
-        for prompt, ours, theirs in each.pairs()
-    ]
-
-
-def _degenerate_excess(faults: Sequence[_Faults], limits: Limits) -> Iterator[Endpoint]:
-    for penalised, name in ((False, "degenerate_excess"), (True, "degenerate_excess_penalised")):
-        pairs = [each.degenerate for each in faults if each.penalised is penalised]
-        what = f"excess of degenerate outputs{' under penalties' * penalised}"
-        yield from _excess(name, pairs, limits, ReasonCode.DEGENERATE, what)
-
-
-def _degenerate_shares(faults: Sequence[_Faults]) -> Iterator[Endpoint]:
-    """Yield how many outputs of each side are degenerate or empty, for people to read."""
-    if faults:
-        for side, name in enumerate(("degenerate_candidate", "degenerate_baseline")):
-            count = sum(each.degenerate[side] or each.empty[side] for each in faults)
-            yield _figure(name, share_interval(count, len(faults)))
-
-
-def _excess(
-    name: str, pairs: Sequence[tuple[bool, bool]], limits: Limits, code: ReasonCode, what: str
-) -> Iterator[Endpoint]:
-    """Judge how much more often the candidate has a fault than the baseline; nothing without pairs."""
-    if pairs:
-        only_ours = sum(ours and not theirs for ours, theirs in pairs)
-        only_theirs = sum(theirs and not ours for ours, theirs in pairs)
-        interval = paired_difference_interval(only_ours, only_theirs, len(pairs))
-        yield _endpoint(name, interval, limits, code, what)
-
-
 def _is_degenerate(output: Output, prompt: Prompt) -> bool:
     """Whether one signal suffices; empty outputs are counted by themselves."""
     return any(s.severity == "fail" and s.kind != "empty" for s in find_degeneration(output, prompt=prompt))
@@ -254,23 +280,42 @@ def _is_empty(output: Output) -> bool:
     return not output.text.strip()
 
 
+def _is_suspicious(output: Output, prompt: Prompt, beside: Output) -> bool:
+    """Whether there is any signal, also one that is no proof by itself."""
+    return bool(find_degeneration(output, prompt=prompt, baseline=beside))
+
+
 def _figure(name: str, interval: Interval) -> Endpoint:
     """Return a figure that nothing is decided by."""
     return Endpoint(name, _metric(interval), None)
 
 
-def _endpoint(
-    name: str, interval: Interval, limits: Limits, code: ReasonCode, what: str, *, primary: bool = False
-) -> Endpoint:
-    """Hold a figure against the limit of its name. Only a primary endpoint can be undecided."""
-    margin: float = getattr(limits, name)
-    reason = None
-    if interval.low > margin:
-        reason = Reason(code, name, _held_against(margin, interval, what, "beyond"))
-    elif primary and interval.high > margin:
-        message = _held_against(margin, interval, what, "on both sides of")
-        reason = Reason(ReasonCode.UNDECIDED, name, message)
-    return Endpoint(name, _metric(interval, margin), reason)
+def _reason(name: str, judgement: Judgement) -> Reason | None:
+    """Return what speaks against a pass: a failure, or that it is open whether there is one."""
+    kind = _KINDS[name]
+    held = _held_against(judgement.margin, judgement.interval, kind.what, "beyond")
+    if judgement.beyond:
+        return Reason(kind.code, name, held)
+    decided_by = f": {_what_decides(judgement.further)}"
+    if judgement.suspect:
+        note = ", which may be chance in one of several endpoints"
+        return Reason(ReasonCode.UNDECIDED, name, held + note + decided_by)
+    if kind.primary and not judgement.within:
+        held = _held_against(judgement.margin, judgement.interval, kind.what, "on both sides of")
+        return Reason(ReasonCode.UNDECIDED, name, held + decided_by)
+    return None
+
+
+def _what_decides(further: int | None) -> str:
+    if further is None:
+        return "it lies too close to the margin for any number of prompts to decide"
+    step = 10 ** max(0, len(str(further)) - 2)
+    return f"about {math.ceil(further / step) * step} more prompts like these would decide"
+
+
+def _judged(judgement: Judgement) -> Metric:
+    metric = _metric(judgement.interval, judgement.margin)
+    return replace(metric, alpha=judgement.alpha, beta=BETA, detectable=judgement.detectable)
 
 
 def _metric(interval: Interval, margin: float | None = None) -> Metric:

@@ -42,6 +42,12 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     0.10 nat is 10 % more perplexity. Healthy fp8 costs a 135M model 0.05, and larger models less; a
     cache that ruins the text costs 0.3 and more."""
+    kld: Margin = 0.05
+    """Mean KLD, in nats per token, of the candidate's distributions from the baseline's: a lower bound.
+
+    By Pinsker's inequality 0.05 nat changes at most 16 % of what is sampled at a position, about what
+    ``same_top_loss`` grants to greedy outputs. Healthy fp8 costs a 135M model 0.014 to 0.025, the mildest
+    of the fragile reference models 0.10."""
     same_top_loss: Margin = 0.15
     """Share of positions at which candidate and baseline may differ in their most probable token.
 
@@ -55,6 +61,12 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     and recover by chance, and the interval of a few dozen prompts cannot tell."""
     degenerate_excess_penalised: Margin = 0.10
     """The same for outputs sampled under penalties, where a healthy model hardly ever loops."""
+    suspicious_excess: Margin = 0.15
+    """Share of outputs by which the candidate may look wrong in any way more often than the baseline:
+    by proof or by a warning, beside the prompt and the other one's output.
+
+    A warning is no proof, and rounding alone makes an answer end early or run on now and then, so this is
+    more lenient than for loops."""
     empty_excess: Margin = 0.05
     """Share of prompts by which the candidate may leave more of them unanswered than the baseline.
 

@@ -299,8 +299,10 @@ class ReasonCode(StrEnum):
 
     # quality: the only codes that a known-bad declaration may name
     DELTA_NLL = "delta-nll"
+    KLD = "kld"
     SAME_TOP = "same-top"
     DEGENERATE = "degenerate"
+    SUSPICIOUS = "suspicious"
     EMPTY = "empty"
     RUNAWAY = "runaway-length"
     REPETITION = "repetition"
@@ -324,8 +326,10 @@ class ReasonCode(StrEnum):
 QUALITY_CODES = frozenset(
     {
         ReasonCode.DELTA_NLL,
+        ReasonCode.KLD,
         ReasonCode.SAME_TOP,
         ReasonCode.DEGENERATE,
+        ReasonCode.SUSPICIOUS,
         ReasonCode.EMPTY,
         ReasonCode.RUNAWAY,
         ReasonCode.REPETITION,
@@ -345,6 +349,12 @@ class Metric:
     """Sample size: the number of prompts that were paired."""
     margin: float | None = None
     floor: float | None = None
+    alpha: float | None = None
+    """How often chance alone would prove a harm of just the margin to be beyond it, at most."""
+    beta: float | None = None
+    """How often a harm of :attr:`detectable` is not proven to be beyond the margin."""
+    detectable: float | None = None
+    """The smallest harm that as many prompts, spread like these, find beyond the margin but for ``beta``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,12 @@ from pytest_kvcache.endpoints import (
     baseline_endpoints,
     cache_unread,
     compare_all,
+    figures,
+    find_faults,
+    judge_endpoints,
     not_finite,
-    primary_endpoints,
-    secondary_endpoints,
+    primary_samples,
+    secondary_samples,
     too_little,
 )
 from pytest_kvcache.policy import KnownBad, Limits
@@ -60,13 +63,15 @@ def decide(
 ) -> Verdict:
     """Decide from fresh outputs. Raises ValueError if the two sides do not answer the same prompts."""
     endpoints: list[Endpoint] = []
+    faults = find_faults(evidence)
     reasons = list(_obstacles(identity, evidence))
     if not reasons:
-        endpoints += baseline_endpoints(evidence, limits)
+        endpoints += baseline_endpoints(faults, limits)
         reasons += _reasons_of(endpoints)
     if not reasons:
         comparisons = compare_all(evidence)
-        measured = [*primary_endpoints(comparisons, limits), *secondary_endpoints(evidence, limits)]
+        samples = {**primary_samples(comparisons), **secondary_samples(faults, evidence)}
+        measured = [*judge_endpoints(samples, limits), *figures(faults, samples)]
         endpoints += measured
         reasons += [*not_finite(comparisons), *_reasons_of(measured)]
         reasons += [*too_little(comparisons, limits), *cache_unread(evidence)]

@@ -39,7 +39,7 @@ def test_unrelated():
 
 GATE = ("--kv-dtypes=fp8,auto", "--kv-models=scripted/model")
 
-ALL_CODES = ("delta-nll", "same-top", "degenerate", "penalties-ineffective")
+ALL_CODES = ("delta-nll", "kld", "same-top", "degenerate", "suspicious", "penalties-ineffective")
 BROKEN = (
     "--kv-engine-arg=candidate_script=loop",
     "--kv-engine-arg=candidate_delta_nll=0.5",

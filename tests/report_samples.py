@@ -59,7 +59,10 @@ PASSED = verdict(
     model="ref:gqa",
     baseline_id="gqa-auto",
     metrics={
-        "delta_nll": Metric(0.05, 0.046, 0.055, 64, margin=0.1, floor=0.001),
+        "delta_nll": Metric(
+            0.05, 0.046, 0.055, 64, margin=0.1, floor=0.001, alpha=0.0125, beta=0.2, detectable=0.108
+        ),
+        "kld": Metric(0.02, 0.018, 0.023, 64, margin=0.05, alpha=0.0125, beta=0.2, detectable=0.054),
         "same_top": Metric(0.925, 0.915, 0.934, 64, margin=0.85, floor=0.976),
         "degenerate_candidate": Metric(0.0, 0.0, 0.06, 64),
         "degenerate_baseline": Metric(0.0, 0.0, 0.06, 64),

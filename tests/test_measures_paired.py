@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pytest_kvcache.measures.paired import (
     Z,
     mean_interval,
+    normal_point,
     paired_difference_interval,
     share_interval,
     student_t,
@@ -24,10 +25,37 @@ COUNTS = st.integers(1, 80).flatmap(
 
 @pytest.mark.parametrize(
     ("freedom", "point"),
-    [(1, 12.70620), (4, 2.77645), (5, 2.57058), (6, 2.44691), (15, 2.13145), (31, 2.03951), (199, 1.97196)],
+    [(1, 12.70620), (2, 4.30265), (3, 3.18245), (4, 2.77645), (5, 2.57058), (15, 2.13145), (199, 1.97196)],
 )
 def test_students_t_is_that_of_the_tables(freedom: int, point: float) -> None:
-    assert student_t(freedom) == pytest.approx(point, abs=3e-4)
+    assert student_t(freedom) == pytest.approx(point, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "alpha", "point"),
+    [(1, 0.001, 318.309), (2, 0.005, 9.925), (10, 0.001, 4.144), (30, 0.005, 2.750), (120, 0.2, 0.845)],
+)
+def test_students_t_has_every_level(freedom: int, alpha: float, point: float) -> None:
+    assert student_t(freedom, alpha) == pytest.approx(point, abs=1e-3)
+
+
+def test_students_t_becomes_normal() -> None:
+    assert student_t(100_000, 0.003) == pytest.approx(normal_point(0.003), abs=1e-4)
+
+
+@pytest.mark.parametrize(("freedom", "alpha"), [(0, 0.025), (3, 0.0), (3, 0.5)])
+def test_a_point_that_does_not_exist_is_refused(freedom: int, alpha: float) -> None:
+    with pytest.raises(ValueError, match="no point of Student's t"):
+        student_t(freedom, alpha)
+
+
+def test_a_stricter_level_widens_every_interval() -> None:
+    values = [0.1, 0.5, 0.2, 0.9, 0.4]
+    for wide, narrow in (
+        (mean_interval(values, 0.005), mean_interval(values)),
+        (paired_difference_interval(4, 1, 20, 0.005), paired_difference_interval(4, 1, 20)),
+    ):
+        assert wide.low < narrow.low < narrow.value == wide.value < narrow.high < wide.high
 
 
 def test_the_mean_of_symmetric_values_has_students_interval() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from verdict_samples import output, prose, score
 
@@ -29,7 +30,11 @@ def test_same_top_is_the_share_of_positions_with_the_same_first_choice() -> None
 
 
 def test_only_the_first_of_the_top_tokens_counts() -> None:
-    two = [replace(score(TEXT, top=[1, second, 2, second, 3, second, 4, second]), k=2) for second in (7, 8)]
+    less = np.full(8, -1.5, "<f4").tobytes()
+    two = [
+        replace(score(TEXT, top=[1, second, 2, second, 3, second, 4, second]), top_logprobs=less, k=2)
+        for second in (7, 8)
+    ]
     assert compare_scores(*two).same_top == 1
 
 

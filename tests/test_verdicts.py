@@ -86,6 +86,48 @@ def test_an_interval_that_ends_at_the_margin_passes() -> None:
     assert verdict_on(evidence(), delta_nll=margin - 1e-9).verdict is INCONCLUSIVE
 
 
+@pytest.mark.parametrize(
+    ("shift", "says"), [(0.09, "more prompts like these"), (0.1, "too close to the margin")]
+)
+def test_what_is_undecided_says_how_many_more_prompts_would_decide(shift: float, says: str) -> None:
+    verdict = verdict_on(evidence(delta=lambda i: shift + 0.06 * (-1) ** i))
+    assert verdict.verdict is INCONCLUSIVE
+    assert says in verdict.summary
+
+
+def test_a_harm_between_the_two_levels_is_undecided_and_says_why() -> None:
+    verdict = verdict_on(evidence(delta=lambda i: 0.114 + 0.03 * (-1) ** i))
+    assert codes(verdict) == {ReasonCode.UNDECIDED}
+    assert (
+        "beyond the margin 0.100 (n = 32), which may be chance in one of several endpoints" in verdict.summary
+    )
+
+
+def test_kld_sees_what_the_given_tokens_do_not() -> None:
+    verdict = verdict_on(evidence(delta=lambda _: -0.6))
+    assert codes(verdict) == {ReasonCode.KLD}
+    assert verdict.metrics["kld"].value > Limits().kld
+
+
+def test_every_endpoint_says_which_harm_it_would_show_and_how_surely() -> None:
+    held = [metric for metric in verdict_on(evidence()).metrics.values() if metric.alpha is not None]
+    assert len(held) == 7
+    for metric in held:
+        assert metric.alpha == pytest.approx(0.025 / 7)
+        assert metric.beta == 0.2
+        assert metric.margin is not None
+        assert metric.detectable is not None
+        assert metric.margin < metric.detectable <= 1
+
+
+def test_more_endpoints_make_a_failure_but_never_a_pass_harder() -> None:
+    sets = (evidence(delta=lambda i: 0.1157 + 0.03 * (-1) ** i), evidence(prompt_set(sampling=PENALISED)))
+    assert verdict_on(sets[0]).verdict is FAIL
+    assert verdict_on(*sets).verdict is INCONCLUSIVE
+    healthy = evidence(delta=lambda i: 0.088 + 0.03 * (-1) ** i)
+    assert verdict_on(healthy).verdict is verdict_on(healthy, sets[1]).verdict is PASS
+
+
 def test_prompts_that_two_sets_share_count_once() -> None:
     again = evidence(replace(prompt_set(), name="again"))
     assert verdict_on(evidence(), again).metrics["delta_nll"].n == 32
@@ -183,19 +225,22 @@ def test_without_any_evidence_there_is_no_pass() -> None:
 def test_a_clear_failure_needs_no_minimum_of_evidence() -> None:
     verdict = verdict_on(evidence(prompt_set(8), delta=lambda _: 2.0))
     assert verdict.verdict is FAIL
-    assert codes(verdict) == {ReasonCode.DELTA_NLL}
+    assert codes(verdict) == {ReasonCode.DELTA_NLL, ReasonCode.KLD}
 
 
 # Secondary endpoints
 
 
 def test_loops_fail_beyond_the_baselines_own() -> None:
-    assert codes(verdict_on(evidence(text=of_every(2, loop)))) == {ReasonCode.DEGENERATE}
+    looping = verdict_on(evidence(text=of_every(2, loop)))
+    assert codes(looping) == {ReasonCode.DEGENERATE, ReasonCode.SUSPICIOUS}
     assert verdict_on(evidence(text=of_every(3, loop), baseline_text=of_every(3, loop))).verdict is PASS
 
 
-@pytest.mark.parametrize(("more", "kind"), [(7, PASS), (8, FAIL)])
-def test_up_to_seven_of_32_loops_more_than_the_baseline_are_chance(more: int, kind: VerdictKind) -> None:
+@pytest.mark.parametrize(("more", "kind"), [(7, PASS), (8, INCONCLUSIVE), (11, INCONCLUSIVE), (12, FAIL)])
+def test_up_to_seven_of_32_loops_more_than_the_baseline_are_chance_and_twelve_are_proof(
+    more: int, kind: VerdictKind
+) -> None:
     verdict = verdict_on(evidence(text=lambda i: loop(i) if i < more else prose(i)))
     assert verdict.verdict is kind
 
@@ -217,14 +262,14 @@ def test_near_variants_of_a_loop_under_penalties_fail_although_no_loop_is_exact(
 
 def test_empty_outputs_fail() -> None:
     verdict = verdict_on(evidence(text=of_every(2, lambda _: "")))
-    assert codes(verdict) == {ReasonCode.EMPTY}
+    assert codes(verdict) == {ReasonCode.EMPTY, ReasonCode.SUSPICIOUS}
 
 
 def test_run_away_outputs_fail() -> None:
     sick = evidence(text=lambda i: prose(i, 300), baseline_text=lambda i: prose(i, 100))
     ended = tuple(replace(o, finish_reason="stop") for o in sick.baseline.outputs)
     verdict = verdict_on(replace(sick, baseline=replace(sick.baseline, outputs=ended)))
-    assert codes(verdict) == {ReasonCode.RUNAWAY}
+    assert codes(verdict) == {ReasonCode.RUNAWAY, ReasonCode.SUSPICIOUS}
 
 
 def test_secondary_endpoints_alone_never_hold_a_pass_up() -> None:
@@ -328,18 +373,15 @@ def declared(*names: ReasonCode, expires: date | None = date(2027, 1, 1)) -> Kno
     return KnownBad(model="ref:gqa", dtype="fp8", codes=names, why="#840", expires=expires, link="https://x")
 
 
-BROKEN = evidence(text=of_every(2, loop), delta=lambda _: 0.5)
+BROKEN = evidence(text=of_every(2, loop), delta=lambda _: 0.4)
+BROKEN_CODES = (ReasonCode.DELTA_NLL, ReasonCode.DEGENERATE, ReasonCode.SUSPICIOUS)
 
 
 def test_a_declared_failure_is_known_bad_and_keeps_its_reasons() -> None:
-    verdict = verdict_on(BROKEN, known_bad=declared(ReasonCode.DELTA_NLL, ReasonCode.DEGENERATE))
+    verdict = verdict_on(BROKEN, known_bad=declared(*BROKEN_CODES))
     assert verdict.verdict is KNOWN_BAD
     assert verdict.ok
-    assert codes(verdict) == {
-        ReasonCode.KNOWN_BAD_REPRODUCED,
-        ReasonCode.DELTA_NLL,
-        ReasonCode.DEGENERATE,
-    }
+    assert codes(verdict) == {ReasonCode.KNOWN_BAD_REPRODUCED, *BROKEN_CODES}
     assert "#840" in verdict.summary
 
 

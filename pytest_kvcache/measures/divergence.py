@@ -7,32 +7,183 @@ say. Nonsense that never loops shows here: an engine that writes it finds sensib
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_kvcache.records import Score
+from pytest_kvcache.measures.kld import Known, bound_kld
+from pytest_kvcache.measures.llamacpp import Estimate, statistics
+from pytest_kvcache.measures.paired import Interval, mean_interval
+from pytest_kvcache.records import Output, Score, ScoreSet
+
+Floats = NDArray[np.float64]
+Scores = ScoreSet | Score | Iterable[Score]
+
+EDGES = (0, 16, 32, 64, 128, 256, 512, 1024)
+"""Where the bins of :meth:`Divergence.by_position` begin, in tokens of the output."""
+LEAST_FOR_A_SLOPE = 8
+"""Tokens of a text from which on it says something about growth along it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ScoreComparison:
-    """Two engines' scores of one text of ``tokens`` tokens."""
+    """Two engines' scores of one text, token by token: arrays of the m positions finite on both sides.
 
+    The means are over those positions; they are NaN if there are none, as in a text of no tokens.
+    """
+
+    prompt_id: str
     tokens: int
-    delta_nll: float
-    """Nats per token by which the candidate finds the text less probable than the baseline does."""
-    same_top: float
-    """Share of positions at which both hold the same token for the most probable one."""
+    """Length of the text; positions with a NaN or infinite log-probability are counted here as well."""
+    positions: NDArray[np.int64]
+    """int64[m], from 0."""
+    nll: Floats
+    """float64[m]: the candidate's negative log-probabilities of the given tokens, in nats."""
+    nll_base: Floats
+    klds: Floats
+    """float64[m]: a lower bound of KLD, in nats."""
+    unseen: Floats
+    """float64[m]: the baseline's probability of what the bound can only take for one bucket."""
+    same: NDArray[np.bool_]
+    """bool[m]: whether both hold the same token for the most probable one."""
     candidate_non_finite: int
-    """Positions at which the candidate's log-probability is NaN or infinite. Both means leave out
-    positions where either one's is; they are NaN if that leaves none, as in a text of no tokens."""
+    """Positions at which any of the candidate's log-probabilities is NaN or infinite."""
     baseline_non_finite: int
+
+    @property
+    def delta_nll(self) -> float:
+        """Nats per token by which the candidate finds the text less probable than the baseline does."""
+        return _mean(self.nll - self.nll_base)
+
+    @property
+    def kld(self) -> float:
+        return _mean(self.klds)
+
+    @property
+    def same_top(self) -> float:
+        return _mean(self.same)
 
     @property
     def is_finite(self) -> bool:
         """Whether any position was left to take the means of."""
-        return math.isfinite(self.delta_nll)
+        return self.positions.size > 0
+
+
+@dataclass(frozen=True, slots=True)
+class PositionBin:
+    """KLD in the tokens ``[start, end)`` of the outputs; the interval is over prompts that reach there."""
+
+    start: int
+    end: int
+    kld: Interval
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Divergence:
+    """How far a candidate's distributions are from the baseline's on the same texts.
+
+    Intervals are 95 % over prompts, each of which counts once; with one prompt their ends are NaN.
+    """
+
+    texts: tuple[ScoreComparison, ...]
+    """The texts that have any finite position."""
+    kinds: dict[str, str]
+    """The kind of each prompt, by its id, where it is known."""
+    candidate_non_finite: int
+    """Positions with a NaN or infinite log-probability, in all texts."""
+    baseline_non_finite: int
+
+    @property
+    def delta_nll(self) -> Interval:
+        return _over_prompts([text.delta_nll for text in self.texts])
+
+    @property
+    def kld(self) -> Interval:
+        """Mean KLD in nats: a lower bound, as far as the top k tells (:mod:`~.kld`)."""
+        return _over_prompts([text.kld for text in self.texts])
+
+    @property
+    def same_top(self) -> Interval:
+        return _over_prompts([text.same_top for text in self.texts])
+
+    @property
+    def unseen(self) -> float:
+        """The baseline's mean probability of what KLD can only take for one bucket: 0 is exact."""
+        return _mean(self._all(lambda text: text.unseen))
+
+    @property
+    def statistics(self) -> dict[str, Estimate]:
+        """llama.cpp's statistics under its names, over tokens; empty for fewer than two tokens."""
+        nll, base, kld, same = (
+            self._all(of)
+            for of in (lambda t: t.nll, lambda t: t.nll_base, lambda t: t.klds, lambda t: t.same)
+        )
+        return statistics(nll, base, kld, same.astype(bool)) if nll.size > 1 else {}
+
+    @property
+    def growth(self) -> Interval:
+        """Nats by which KLD grows over 100 tokens of output: above 0, errors accumulate while decoding.
+
+        The common slope of KLD on position within texts (least squares, one intercept for each text), its
+        interval from the texts' influence on it. NaN if no text has 8 tokens.
+        """
+        pairs = [
+            (text.positions - text.positions.mean(), text.klds - text.klds.mean())
+            for text in self.texts
+            if text.positions.size >= LEAST_FOR_A_SLOPE
+        ]
+        together = np.array([float(x @ y) for x, y in pairs])
+        spread = np.array([float(x @ x) for x, _ in pairs])
+        if not pairs:
+            return _over_prompts([])
+        slope = together.sum() / spread.sum()
+        influence = (together - slope * spread) / spread.mean()
+        return _over_prompts((100 * (slope + influence)).tolist())
+
+    def by_position(self, edges: Sequence[int] = EDGES) -> tuple[PositionBin, ...]:
+        """Return KLD in bins of the output's positions; the last one has no end but the longest text's."""
+        longest = max((text.tokens for text in self.texts), default=0)
+        ends = [*edges[1:], max(longest, edges[-1] + 1)]
+        bins = []
+        for start, end in zip(edges, ends, strict=True):
+            parts = [text.klds[(text.positions >= start) & (text.positions < end)] for text in self.texts]
+            means = [_mean(part) for part in parts if part.size]
+            if means:
+                bins.append(PositionBin(start, min(end, longest), _over_prompts(means)))
+        return tuple(bins)
+
+    def by_kind(self) -> dict[str, Divergence]:
+        """Return the divergence on the prompts of each kind; empty where no kinds are known."""
+        groups: dict[str, list[ScoreComparison]] = defaultdict(list)
+        for text in self.texts:
+            if text.prompt_id in self.kinds:
+                groups[self.kinds[text.prompt_id]].append(text)
+        return {kind: _summed(texts, self.kinds) for kind, texts in groups.items()}
+
+    def __str__(self) -> str:
+        lines = [f"{name:<32}{estimate}" for name, estimate in self.statistics.items()]
+        return "\n".join(lines)
+
+    def _all(self, of: Callable[[ScoreComparison], NDArray[np.float64] | NDArray[np.bool_]]) -> Floats:
+        return np.concatenate([np.empty(0), *map(of, self.texts)])
+
+
+def divergence(candidate: Scores, baseline: Scores) -> Divergence:
+    """Compare two engines' scores of the same texts: a ``ScoreSet``, a ``Score``, or several scores each.
+
+    Raises ValueError if they are not of the same texts, or if two are of one prompt.
+    """
+    ours, theirs = _by_prompt(candidate), _by_prompt(baseline)
+    if ours.keys() != theirs.keys():
+        alone = sorted(ours.keys() ^ theirs.keys())
+        raise ValueError(f"candidate and baseline scored texts of different prompts: {', '.join(alone[:5])}")
+    compared = [compare_scores(score, theirs[prompt_id]) for prompt_id, score in ours.items()]
+    sets = [each.prompt_set for each in (candidate, baseline) if isinstance(each, ScoreSet)]
+    kinds = {prompt.id: prompt.kind for prompt_set in sets for prompt in prompt_set.prompts}
+    return _summed(compared, kinds)
 
 
 def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
@@ -42,37 +193,108 @@ def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
             f"scores of different texts: {candidate.prompt_id!r} ({len(candidate.token_ids)} tokens) and "
             f"{baseline.prompt_id!r} ({len(baseline.token_ids)} tokens)"
         )
-    of_candidate, of_baseline = _logprobs(candidate), _logprobs(baseline)
-    finite = np.isfinite(of_candidate) & np.isfinite(of_baseline)
-    same = _top(candidate) == _top(baseline)
+    ours, theirs = _read(candidate), _read(baseline)
+    finite = ours.finite & theirs.finite
+    ours_there, theirs_there = ours.at(finite), theirs.at(finite)
+    cap = np.exp(ours_there.top_logprobs.min(axis=1))
+    bound = bound_kld(theirs_there.known(), ours_there.known(), cap)
     return ScoreComparison(
+        prompt_id=candidate.prompt_id,
         tokens=finite.size,
-        delta_nll=_mean((of_baseline - of_candidate)[finite]),
-        same_top=_mean(same[finite]),
-        candidate_non_finite=int(np.count_nonzero(~np.isfinite(of_candidate))),
-        baseline_non_finite=int(np.count_nonzero(~np.isfinite(of_baseline))),
+        positions=np.flatnonzero(finite),
+        nll=-ours_there.logprobs,
+        nll_base=-theirs_there.logprobs,
+        klds=bound.kld,
+        unseen=bound.unseen,
+        same=ours_there.top_ids[:, 0] == theirs_there.top_ids[:, 0],
+        candidate_non_finite=int(np.count_nonzero(~ours.finite)),
+        baseline_non_finite=int(np.count_nonzero(~theirs.finite)),
     )
 
 
-def _logprobs(score: Score) -> NDArray[np.float64]:
-    """Return float64[n], checked against the number of tokens."""
-    values = np.frombuffer(score.logprobs, "<f4").astype(np.float64)
-    if values.size != len(score.token_ids):
-        raise ValueError(
-            f"{values.size} log-probabilities for {len(score.token_ids)} tokens of {score.prompt_id!r}"
+def first_divergence(candidate: Output | Sequence[int], baseline: Output | Sequence[int]) -> int | None:
+    """Return the first position at which two free-running outputs differ; None if they are equal.
+
+    An output that ends where the other one goes on differs at its end.
+    """
+    ours, theirs = (
+        each.token_ids if isinstance(each, Output) else tuple(each) for each in (candidate, baseline)
+    )
+    if ours == theirs:
+        return None
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    return next((i for i, (one, other) in pairs if one != other), min(len(ours), len(theirs)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """A score as arrays of n tokens."""
+
+    token_ids: NDArray[np.int64]
+    logprobs: Floats
+    top_ids: NDArray[np.int32]
+    top_logprobs: Floats
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        finite: NDArray[np.bool_] = np.isfinite(self.logprobs) & np.isfinite(self.top_logprobs).all(axis=1)
+        return finite
+
+    def at(self, positions: NDArray[np.bool_]) -> _Read:
+        return _Read(
+            self.token_ids[positions],
+            self.logprobs[positions],
+            self.top_ids[positions],
+            self.top_logprobs[positions],
         )
-    return values
+
+    def known(self) -> Known:
+        return Known.of(self.top_ids, self.top_logprobs, self.token_ids, self.logprobs)
 
 
-def _top(score: Score) -> NDArray[np.int32]:
-    """Return int32[n]: the most probable token at each position."""
-    ids = np.frombuffer(score.top_ids, "<i4")
-    if score.k < 1 or ids.size != len(score.token_ids) * score.k:
-        raise ValueError(
-            f"{ids.size} top ids for {len(score.token_ids)} tokens of {score.prompt_id!r}, k={score.k}"
-        )
-    return ids.reshape(-1, score.k)[:, 0]
+def _read(score: Score) -> _Read:
+    """Read a score's arrays, checked against the number of its tokens."""
+    n, k = len(score.token_ids), score.k
+    of = f"for {n} tokens of {score.prompt_id!r}"
+    logprobs = np.frombuffer(score.logprobs, "<f4").astype(np.float64)
+    if logprobs.size != n:
+        raise ValueError(f"{logprobs.size} log-probabilities {of}")
+    top_ids, top_logprobs = np.frombuffer(score.top_ids, "<i4"), np.frombuffer(score.top_logprobs, "<f4")
+    for what, array in (("ids", top_ids), ("log-probabilities", top_logprobs)):
+        if k < 1 or array.size != n * k:
+            raise ValueError(f"{array.size} top {what} {of}, k={k}")
+    return _Read(
+        np.array(score.token_ids, dtype=np.int64),
+        logprobs,
+        top_ids.reshape(n, k),
+        top_logprobs.reshape(n, k).astype(np.float64),
+    )
 
 
-def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
+def _by_prompt(scores: Scores) -> dict[str, Score]:
+    if isinstance(scores, ScoreSet):
+        scores = scores.scores
+    found: dict[str, Score] = {}
+    for score in (scores,) if isinstance(scores, Score) else scores:
+        if found.setdefault(score.prompt_id, score) is not score:
+            raise ValueError(f"two scores for the prompt {score.prompt_id!r}")
+    return found
+
+
+def _summed(compared: Sequence[ScoreComparison], kinds: dict[str, str]) -> Divergence:
+    return Divergence(
+        tuple(text for text in compared if text.is_finite),
+        kinds,
+        sum(text.candidate_non_finite for text in compared),
+        sum(text.baseline_non_finite for text in compared),
+    )
+
+
+def _over_prompts(values: Sequence[float]) -> Interval:
+    if len(values) > 1:
+        return mean_interval(values)
+    return Interval(values[0] if values else math.nan, math.nan, math.nan, len(values))
+
+
+def _mean(values: Floats | NDArray[np.bool_]) -> float:
     return float(values.mean()) if values.size else math.nan

@@ -1,8 +1,7 @@
-"""Paired statistics: two-sided 95 % intervals for what is measured once per prompt.
+"""Paired statistics: intervals for what is measured once per prompt.
 
 All of them are deterministic: no resampling, so that the same run gives the same verdict. A gate uses
-one end of an interval at a time, so its error rate is 2.5 % per decision. No correction for several
-decisions is made here.
+one end of an interval at a time, so levels are those of one end: 2.5 % each make a two-sided 95 %.
 """
 
 from __future__ import annotations
@@ -10,19 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-Z = 1.959963984540054
-"""The 97.5 % point of the normal distribution."""
-_T_OF_FEW = (12.7062047362, 4.3026527297, 3.1824463053, 2.7764451052)
-"""The 97.5 % points of Student's t for 1 to 4 degrees of freedom."""
+ALPHA = 0.025
+"""How often one end of an interval misses: two ends make 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate from ``n`` prompts with its two-sided 95 % interval."""
+    """An estimate from ``n`` prompts with its interval, 95 % unless another level was asked for."""
 
     value: float
     low: float
@@ -30,7 +29,15 @@ class Interval:
     n: int
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def normal_point(alpha: float) -> float:
+    """Return the point that a standard normal variable exceeds with probability ``alpha``."""
+    return NormalDist().inv_cdf(1 - alpha)
+
+
+Z = normal_point(ALPHA)
+
+
+def mean_interval(values: Sequence[float] | NDArray[np.float64], alpha: float = ALPHA) -> Interval:
     """Return the mean of at least two finite values with Student's t interval, corrected for skewness.
 
     Harm per prompt is skewed: a few prompts carry most of it. Then a symmetric interval, and the
@@ -44,7 +51,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     if data.size < 2 or not np.isfinite(data).all():
         raise ValueError(f"a mean needs at least two values, all finite (got {data.size})")
     mean, spread = float(data.mean()), float(data.std(ddof=1))
-    point = student_t(data.size - 1) / math.sqrt(data.size)
+    point = student_t(data.size - 1, alpha) / math.sqrt(data.size)
     skew = _skewness(data)
     return Interval(
         mean,
@@ -64,7 +71,7 @@ def share_interval(count: int, n: int) -> Interval:
     return Interval(share, low, high, n)
 
 
-def paired_difference_interval(only_first: int, only_second: int, n: int) -> Interval:
+def paired_difference_interval(only_first: int, only_second: int, n: int, alpha: float = ALPHA) -> Interval:
     """Return the difference of two paired shares, ``(only_first - only_second) / n``, with its interval.
 
     ``only_first`` and ``only_second`` count the pairs, out of ``n``, in which only that one has the
@@ -79,26 +86,36 @@ def paired_difference_interval(only_first: int, only_second: int, n: int) -> Int
     def score(delta: float) -> float:
         return _tango_score(only_first, only_second, n, delta)
 
-    low = _root(lambda delta: score(delta) - Z, -1.0, difference)
-    high = _root(lambda delta: score(delta) + Z, difference, 1.0)
+    point = normal_point(alpha)
+    low = _root(lambda delta: score(delta) - point, -1.0, difference)
+    high = _root(lambda delta: score(delta) + point, difference, 1.0)
     return Interval(difference, low, high, n)
 
 
-def student_t(freedom: int) -> float:
-    """Return the 97.5 % point of Student's t; from 5 degrees of freedom on within 0.0003.
+@lru_cache(maxsize=4096)
+def student_t(freedom: int, alpha: float = ALPHA) -> float:
+    """Return the point that Student's t of so many degrees of freedom exceeds with probability ``alpha``.
 
-    The expansion is 26.7.5 of Abramowitz and Stegun, "Handbook of Mathematical Functions".
+    Exact: the finite series 26.7.3 and 26.7.4 of Abramowitz and Stegun, "Handbook of Mathematical
+    Functions", inverted. Raises ValueError for no degree of freedom or an ``alpha`` outside (0, 1/2).
     """
-    if freedom <= len(_T_OF_FEW):
-        return _T_OF_FEW[freedom - 1]
-    z = Z
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / float(freedom) ** power for power, term in enumerate(terms, start=1))
+    if freedom < 1 or not 0 < alpha < 0.5:
+        raise ValueError(f"no point of Student's t for {freedom} degrees of freedom, alpha {alpha}")
+    angle = _root(lambda theta: 1 - 2 * alpha - _within(theta, freedom), 0.0, math.pi / 2)
+    return math.sqrt(freedom) * math.tan(angle)
+
+
+def _within(theta: float, freedom: int) -> float:
+    """Return the probability that the absolute value of Student's t is below sqrt(freedom) tan(theta)."""
+    odd = freedom % 2
+    index = np.arange(1, (freedom - odd) // 2)
+    steps = (2 * index - 1 + odd) / (2 * index + odd) * math.cos(theta) ** 2
+    series = 1 + float(np.cumprod(steps).sum())
+    if not odd:
+        return math.sin(theta) * series
+    if freedom == 1:
+        return 2 * theta / math.pi
+    return 2 / math.pi * (theta + math.sin(theta) * math.cos(theta) * series)
 
 
 def _skewness(data: NDArray[np.float64]) -> float:

@@ -18,6 +18,7 @@ from pytest_kvcache.text import printable
 
 DELTA_NLL = "delta_nll"
 SAME_TOP = "same_top"
+SCORED = (DELTA_NLL, "kld", "same_top_loss")
 DEGENERATE_CANDIDATE = "degenerate_candidate"
 DEGENERATE_BASELINE = "degenerate_baseline"
 
@@ -77,6 +78,17 @@ def share(metric: Metric | None) -> str:
     if metric is None:
         return NOTHING
     return f"{100 * metric.value:.1f} %" if math.isfinite(metric.value) else "n/a"
+
+
+def sensitivity(verdict: Verdict) -> str | None:
+    """Return in one line which harm the scored prompts would show, and how surely; None without scores."""
+    metrics = verdict.metrics.items()
+    seen = [(name, metric) for name, metric in metrics if name in SCORED and metric.detectable]
+    if not seen:
+        return None
+    harms = ", ".join(f"{name} {number(metric.detectable)}" for name, metric in seen)
+    alpha, beta = seen[0][1].alpha or 0.0, seen[0][1].beta or 0.0
+    return f"{harms} (alpha {alpha:.2%}, beta {beta:.0%})"
 
 
 def failed_engines(results: Results) -> tuple[EngineReport, ...]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pytest_kvcache.records import Excerpt, Verdict, VerdictKind
 from pytest_kvcache.report.results import Results
-from pytest_kvcache.report.table import HEADER, Row, failed_engines, headline, rows
+from pytest_kvcache.report.table import HEADER, Row, failed_engines, headline, rows, sensitivity
 from pytest_kvcache.text import printable
 
 
@@ -64,6 +64,7 @@ def verdict_lines(results: Results, *, width: int = 80) -> list[Line]:
     if results.verdicts:
         lines += [(), *_table(rows(results))]
     lines += _section("why", _reasons(results, width))
+    lines += _section("harm that so many prompts show", _sensitivities(results, width))
     lines += _section("engines that failed", _failures(results, width))
     return lines + _section("evidence", _evidence(results, width))
 
@@ -103,6 +104,13 @@ def _reasons(results: Results, width: int) -> Iterator[Line]:
             text = printable(f"{reason.code}: {reason.message}")
             for part in textwrap.wrap(text, width, initial_indent=" " * 4, subsequent_indent=" " * 6):
                 yield _line(part)
+
+
+def _sensitivities(results: Results, width: int) -> Iterator[Line]:
+    for verdict in results.verdicts:
+        text = sensitivity(verdict)
+        if text is not None:
+            yield from _paragraph(f"{verdict.id}  ", text, width, lines=1)
 
 
 def _failures(results: Results, width: int) -> Iterator[Line]:
