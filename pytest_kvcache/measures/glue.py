@@ -97,7 +97,7 @@ def find_glue(characters: Characters) -> Glue | None:
     )
     return Glue(
         spans=tuple(gluings.values()),
-        surprise=surprise - LENGTH * log(words / 100),
+        surprise=surprise - LENGTH * log(max(words / 100, 1)),
         function_words=sum(count for (_, function_word), count in sorts.items() if function_word),
     )
 

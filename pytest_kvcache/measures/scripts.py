@@ -1,16 +1,20 @@
 """Scripts: running text that changes its script, over and over or for good.
 
-*Mixed scripts*: words of four scripts and more, one after the other without punctuation. Lists of
-languages, glossaries and tables have commas, brackets or line breaks between scripts; running text of
-two scripts (Chinese with Latin names, Serbian in both of its scripts) has no third. *Flip*: nearly all
-letters before one place belong to one script, nearly all after it to another. That may be a translation
-which was asked for, so it is a warning; the baseline's output tells.
+*Mixed scripts*: words of three scripts and more in turn, without punctuation. Lists of languages,
+glossaries and tables have commas, brackets or line breaks between scripts; running text of two scripts
+(Chinese with Latin names, Serbian in both of its scripts) has a third now and then, not in turn.
 
-Both look at scripts alone: languages of one script are not told apart.
+*Flip*: nearly all letters before one place belong to one script, nearly all after it to another. Only
+where a line runs on through that place is it a proof. After a line break or punctuation the rest may be
+a translation or a quotation: that is a warning, and the baseline's output tells.
+
+Both look at scripts alone: languages of one script are not told apart. A flip is missed where either
+side has more than a tenth of other letters, as Chinese full of Latin names has.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 import numpy as np
@@ -20,12 +24,14 @@ from pytest_kvcache.measures.characters import COMMON, HAN, HANGUL, SCRIPTS, Cha
 from pytest_kvcache.records import Signal
 from pytest_kvcache.text import printable
 
-MIXED_SWITCHES = 12
+MIXED_SWITCHES = 16
 """Changes of script, one after the other, ..."""
 MIXED_WITHIN = 400
 """... within so many characters, ..."""
-MIXED_SCRIPTS = 4
-"""... among so many scripts are a proof."""
+MIXED_TURNS = 5
+"""... and this many of them leading beyond the two commonest scripts, are a proof."""
+MIXED_STEP = 4
+"""Changes from one stretch that is looked at to the next."""
 FLIP_PURITY = 0.9
 """Share of the letters on either side of a flip that belong to that side's script."""
 FLIP_LETTERS = 60
@@ -45,17 +51,19 @@ _WEIGHTS[list(DENSE)] = 3
 
 def find_mixed_scripts(characters: Characters) -> list[Signal]:
     """Return at most one signal: from the first to the last place where scripts alternate without end."""
-    if characters.is_latin or np.count_nonzero(characters.letters[1:]) < MIXED_SCRIPTS:
+    if characters.is_latin or np.count_nonzero(characters.letters[1:]) < 3:
         return []
     switches = characters.switches
     last = switches.place.size - MIXED_SWITCHES
     if last < 0:
         return []
     near = switches.place[MIXED_SWITCHES - 1 :] - switches.place[: last + 1] <= MIXED_WITHIN
-    mixed = [at for at in np.flatnonzero(near).tolist() if _scripts_from(switches, at) >= MIXED_SCRIPTS]
-    if not mixed:
+    windows = np.flatnonzero(near)[::MIXED_STEP].tolist()
+    first = next((at for at in windows if _turns_to_others(switches, at) >= MIXED_TURNS), None)
+    if first is None:
         return []
-    start, end = int(switches.place[mixed[0]]), int(switches.place[mixed[-1] + MIXED_SWITCHES - 1])
+    final = next(at for at in reversed(windows) if _turns_to_others(switches, at) >= MIXED_TURNS)
+    start, end = int(switches.place[first]), int(switches.place[final + MIXED_SWITCHES - 1])
     return [Signal("mixed-scripts", "fail", "char", start, end, _mixture(characters, start, end))]
 
 
@@ -86,9 +94,10 @@ def _main_script(scripts: NDArray[np.uint8]) -> int:
     return int((np.bincount(scripts, minlength=len(SCRIPTS)) * _WEIGHTS).argmax())
 
 
-def _scripts_from(switches: Switches, first: int) -> int:
-    """Return how many scripts take part in :data:`MIXED_SWITCHES` changes from the given one on."""
-    return len(set(switches.after[first : first + MIXED_SWITCHES].tolist()))
+def _turns_to_others(switches: Switches, first: int) -> int:
+    """Return how many of :data:`MIXED_SWITCHES` changes lead to none of their two commonest scripts."""
+    turns = Counter(switches.after[first : first + MIXED_SWITCHES].tolist())
+    return MIXED_SWITCHES - sum(count for _, count in turns.most_common(2))
 
 
 def _is_pure(size: NDArray[np.int64], own: NDArray[np.bool_]) -> bool:
