@@ -6,50 +6,62 @@ sentences of a healthy document of the same half.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from detection.corpus import Document
 from detection.drafts import MAX_TOKENS, Draft, join_text
-from detection.languages import scripts_in, sentences_of, word_ends
+from detection.languages import language_of, script_of, scripts_in, sentences_of, word_ends
 from detection.library import Library
 
 LEAST = 96
 
+Tell = Callable[[str], str | None]
+
 
 def script_for_good(base: Document, random: Random, library: Library) -> Draft | None:
     """Go on in another script between two sentences, to the end."""
-    return _flip(_head(base.text, random, words=False), _other_script(base, random, library), "", library)
+    head = _head(base.text, random, words=False)
+    return _flip(head, _other_script(base, random, library), "", script_of, library)
 
 
 def script_in_mid_sentence(base: Document, random: Random, library: Library) -> Draft | None:
     """Go on in another script behind any word; in half of the cases the text returns."""
     head = _head(base.text, random, words=True)
-    return _flip(head, _other_script(base, random, library), _return(base, head, random), library)
+    return _flip(head, _other_script(base, random, library), _return(base, head, random), script_of, library)
 
 
 def language_for_good(base: Document, random: Random, library: Library) -> Draft | None:
     """Go on in another language of the same script between two sentences, to the end."""
-    return _flip(_head(base.text, random, words=False), _other_language(base, random, library), "", library)
+    head = _head(base.text, random, words=False)
+    return _flip(head, _other_language(base, random, library), "", language_of, library)
 
 
 def language_for_a_while(base: Document, random: Random, library: Library) -> Draft | None:
     """Go on in another language behind any clause or word; in half of the cases the text returns."""
     head = _head(base.text, random, words=True)
-    return _flip(head, _other_language(base, random, library), _return(base, head, random), library)
+    other = _other_language(base, random, library)
+    return _flip(head, other, _return(base, head, random), language_of, library)
 
 
-def _flip(head: str, other: str, after: str, library: Library) -> Draft | None:
-    """Return the draft if head and flip are long enough and the head is no more than two thirds."""
-    head_size, size = library.size(head), library.size(other)
-    if head_size < LEAST // 2 or size < LEAST or head_size + LEAST > MAX_TOKENS:
-        return None
+def _flip(head: str, other: str, after: str, tell: Tell, library: Library) -> Draft | None:
+    """Return the draft if its parts are long enough, and clearly of two scripts or languages."""
+    room = MAX_TOKENS - library.size(head)
     if after:
-        room = (MAX_TOKENS - head_size) * 2 // 3
-        while size > max(LEAST, room):
-            other = "".join(match.group() for match in sentences_of(other)[:-1])
-            size = library.size(other)
+        other = _shortened(other, max(LEAST, room * 2 // 3), library)
+    if library.size(head) < LEAST // 2 or library.size(other) < LEAST or room < LEAST:
+        return None
     draft = join_text(library.tokenizer, head.rstrip() + " ", other.strip() + " ", after)
-    return draft if size >= LEAST and draft.start >= len(draft.text) / 3 else None
+    before, flipped = tell(draft.text[: draft.start]), tell(draft.text[draft.start : draft.end])
+    is_clear = before is not None and flipped is not None and before != flipped
+    return draft if is_clear and draft.start >= len(draft.text) / 3 else None
+
+
+def _shortened(text: str, most: int, library: Library) -> str:
+    """Leave sentences out at the end until a text has ``most`` tokens."""
+    while library.size(text) > most:
+        text = "".join(match.group() for match in sentences_of(text)[:-1])
+    return text
 
 
 def _other_script(base: Document, random: Random, library: Library) -> str:

@@ -49,7 +49,8 @@ def other_opening(base: Document, random: Random, library: Library) -> Draft | N
         return None
     other = random.choice(library.like(base))
     words = words_of(other.text)[: random.randint(1, 6)]
-    return _ended(base, "".join(words).strip() + random.choice(["", ".", "\n"]), library)
+    text = "".join(words).strip() + random.choice(["", ".", "\n"])
+    return _ended(base, text, library) if library.size(text) * 4 <= len(base.token_ids) else None
 
 
 def stranger_follows(base: Document, random: Random, library: Library) -> Draft | None:

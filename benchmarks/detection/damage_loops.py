@@ -5,7 +5,8 @@ tokens; of up to 1,024 where the unit is longer than 80. The place begins with t
 that one is healthy by itself. Four loops in five run to the end, cut off in any phase; one in five finds
 back to healthy text. A unit holds letters, and is no repetition of something shorter.
 
-Noise is the share of the loop's tokens that an event touched, each event counting once.
+Noise is the share of the loop's tokens that an event touched, each event counting once; before it, the
+loop had the copies and tokens said above.
 """
 
 from __future__ import annotations
@@ -65,9 +66,10 @@ def loop_of_phrases(
     period = end - start
     unit = ids[start:end]
     head = start if random.random() < 0.5 else _later_seam(ids, end, random, library)
-    if not HEAD <= head <= _most(period) - _least(period) or not is_unit(unit, library):
+    room = round((_most(period) - head) / (1 + noise))  # every event may insert a token
+    if head < HEAD or room < _least(period) or not is_unit(unit, library):
         return None
-    loop = _repeat(unit, random, most=_most(period) - head)
+    loop = _repeat(unit, random, most=room)
     noisy = disturb(loop, random, noise, lambda: random.choice(ids))
     return _draft(ids[:head], noisy, ids[max(head, end) :], period, noise, random, library)
 
@@ -124,9 +126,8 @@ def _least(period: int) -> int:
 
 
 def _repeat(unit: Ids, random: Random, *, most: int) -> list[int]:
-    """Return at least 4 copies, mostly not many more, ending anywhere in the last one."""
-    least = _least(len(unit))
-    return list(islice(cycle(unit), random.randint(least, most)))
+    """Return at least 4 copies and ``most`` tokens at most, ending anywhere in a copy."""
+    return list(islice(cycle(unit), random.randint(_least(len(unit)), most)))
 
 
 def _draft(
@@ -135,7 +136,7 @@ def _draft(
     room = _most(period) - len(head) - len(loop)
     recovers = random.random() < RECOVERY and room >= HEAD and len(rest) >= HEAD
     after = rest[: library.whole(rest, room)] if recovers else ()
-    draft = join_tokens(library.tokenizer, head, loop, after, most=_most(period) + len(loop))
+    draft = join_tokens(library.tokenizer, head, loop, after, most=_most(period))
     return draft.labelled(period=period, noise=noise, finish_reason=None if recovers else "length")
 
 

@@ -15,6 +15,8 @@ from detection.library import Library
 
 LEAST = 64
 LEAST_DECORATION = 300
+RARE = 10_000
+"""Last tokens of the vocabulary, the least frequent ones."""
 
 DECORATIVE = ".-=_* "
 STUCK_CHARACTERS = "!!!。\na0?\u200b"
@@ -40,9 +42,7 @@ def one_token(base: Document, random: Random, library: Library) -> Draft | None:
 def favourite_token(base: Document, random: Random, library: Library) -> Draft | None:
     """End in a token that engines are known for: the first ids, the last ids, the token just written."""
     head = _head(base, random, library)
-    token = random.choice(
-        [0, random.randrange(256), library.vocabulary[-random.randint(1, 10_000)], head[-1]]
-    )
+    token = random.choice([0, random.randrange(256), random.choice(library.vocabulary[-RARE:]), head[-1]])
     return _stuck(head, token, random, library)
 
 
