@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_kvcache.assertions import (
         assert_degeneration_within,
+        assert_divergence_within,
         assert_no_ngram_repetition,
         assert_not_degenerate,
         assert_penalties_effective,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "assertions": (
         "assert_degeneration_within",
+        "assert_divergence_within",
         "assert_no_ngram_repetition",
         "assert_not_degenerate",
         "assert_penalties_effective",
@@ -125,6 +127,7 @@ __all__ = [
     "VerdictKind",
     "__version__",
     "assert_degeneration_within",
+    "assert_divergence_within",
     "assert_no_ngram_repetition",
     "assert_not_degenerate",
     "assert_penalties_effective",

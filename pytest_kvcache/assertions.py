@@ -1,28 +1,36 @@
 """Assertions for a team's own tests. They raise :class:`~pytest_kvcache.errors.QualityError`.
 
-Each takes one output (an ``Output``, a text, or token ids) or many (an ``OutputSet``, the planned outputs
-of a test, or outputs or texts one after the other, each output of another prompt). A message names every
-output that failed, shows the first three, and holds no control characters.
+Those about outputs take one (an ``Output``, a text, or token ids) or many (an ``OutputSet``, the planned
+outputs of a test, or outputs or texts one after the other, each output of another prompt). A message names
+every output that failed, shows the first three, and holds no control characters.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+import numpy as np
+
+from pytest_kvcache.endpoints import LEAST_FOR_AN_INTERVAL, reason_against
 from pytest_kvcache.errors import QualityError, UsageError
 from pytest_kvcache.measures.degeneration import find_degeneration
+from pytest_kvcache.measures.divergence import Divergence, ScoreComparison, Scores, divergence
+from pytest_kvcache.measures.noninferiority import Means, judge
 from pytest_kvcache.measures.paired import mean_interval, paired_difference_interval
 from pytest_kvcache.measures.penalties import repetition_excess
 from pytest_kvcache.measures.repetition import ngram_repetition
 from pytest_kvcache.measures.views import Outputlike, Promptlike, view_output
+from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, ReasonCode, Signal
 from pytest_kvcache.text import printable
 
 Outputs = Outputlike | OutputSet | PlannedOutputs | Iterable[Output] | Iterable[str]
 
+DEFAULTS = Limits()
 SHOWN = 3
 NAMED = 20
 BEFORE, AFTER = 20, 60
@@ -129,6 +137,50 @@ def assert_penalties_effective(
         )
 
 
+def assert_divergence_within(
+    candidate: Scores,
+    baseline: Scores,
+    *,
+    kld: float | None = DEFAULTS.kld,
+    delta_nll: float | None = DEFAULTS.delta_nll,
+    same_top_loss: float | None = DEFAULTS.same_top_loss,
+) -> None:
+    """Fail unless the candidate is proven to be within all margins on the texts that both scored.
+
+    Scores are a ``ScoreSet`` or several ``Score``, of the same texts. A margin of None leaves its figure
+    out; their meaning and defaults are those of the policy's limits. As for a verdict, each 95 % interval
+    over prompts must lie within its margin; where it does not, the message tells harm (with its code)
+    from too few prompts (``undecided``), and names the worst prompts. Raises
+    :class:`~pytest_kvcache.errors.UsageError` for fewer than two texts, or where there is nothing to compare.
+    """
+    named = {"delta_nll": delta_nll, "kld": kld, "same_top_loss": same_top_loss}
+    margins = {name: margin for name, margin in named.items() if margin is not None}
+    _check_margins("assert_divergence_within", margins)
+    try:
+        found = divergence(candidate, baseline)
+    except ValueError as error:
+        raise UsageError(f"assert_divergence_within: {printable(str(error))}") from None
+    _check_scores("assert_divergence_within", found)
+    samples = {name: Means(np.array(list(map(_HARM[name], found.texts)))) for name in margins}
+    judged = judge(samples, margins).items()
+    against = [reason for name, judgement in judged if (reason := reason_against(name, judgement))]
+    if against:
+        lines = [
+            f"  {reason.message}; worst: {_worst(found, _HARM[reason.metric or ''])}" for reason in against
+        ]
+        raise QualityError(
+            "\n".join(["the candidate is not proven to be within the margins:", *lines]),
+            tuple(dict.fromkeys(reason.code for reason in against)),
+        )
+
+
+_HARM: Mapping[str, Callable[[ScoreComparison], float]] = {
+    "delta_nll": lambda text: text.delta_nll,
+    "kld": lambda text: text.kld,
+    "same_top_loss": lambda text: 1 - text.same_top,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class _Case:
     """One output to judge, under a name that finds the baseline's."""
@@ -189,6 +241,34 @@ def _penalised(outputs: OutputSet | PlannedOutputs | Iterable[Output]) -> list[S
 def _check_enough(name: str, outputs: int) -> None:
     if outputs < 2:
         raise UsageError(f"{name}: give at least two outputs, one cannot be told from chance")
+
+
+def _check_margins(name: str, margins: Mapping[str, float]) -> None:
+    if not margins:
+        raise UsageError(f"{name}: give at least one margin")
+    for margin_name, margin in margins.items():
+        if not (math.isfinite(margin) and margin >= 0):
+            raise UsageError(f"{name}: the margin {margin_name} must be a number of at least 0, not {margin}")
+
+
+def _check_scores(name: str, found: Divergence) -> None:
+    if found.baseline_non_finite:
+        raise UsageError(
+            f"{name}: {found.baseline_non_finite} log-probabilities of the baseline are not finite, so it "
+            "can vouch for nothing"
+        )
+    if found.candidate_non_finite:
+        raise QualityError(
+            f"{found.candidate_non_finite} log-probabilities of the candidate are not finite",
+            (ReasonCode.NOT_FINITE,),
+        )
+    if len(found.texts) < LEAST_FOR_AN_INTERVAL:
+        raise UsageError(f"{name}: give the scores of at least two texts, one has no interval")
+
+
+def _worst(found: Divergence, harm: Callable[[ScoreComparison], float]) -> str:
+    worst = sorted(found.texts, key=harm, reverse=True)[:SHOWN]
+    return ", ".join(f"{printable(text.prompt_id)} {harm(text):.3f}" for text in worst)
 
 
 def _failures(case: _Case, beside: Outputlike | None = None) -> list[Signal]:

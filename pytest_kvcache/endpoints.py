@@ -173,7 +173,23 @@ _KINDS = {
 def judge_endpoints(samples: Mapping[str, Sample], limits: Limits) -> Iterator[Endpoint]:
     """Hold all samples of one verdict against their limits, together: their number sets the level."""
     for name, judgement in judge(samples, {name: getattr(limits, name) for name in samples}).items():
-        yield Endpoint(name, _judged(judgement), _reason(name, judgement))
+        yield Endpoint(name, _judged(judgement), reason_against(name, judgement))
+
+
+def reason_against(name: str, judgement: Judgement) -> Reason | None:
+    """Return what speaks against a pass of the endpoint: a failure, or that it is open; None if nothing."""
+    kind = _KINDS[name]
+    held = _held_against(judgement.margin, judgement.interval, kind.what, "beyond")
+    if judgement.beyond:
+        return Reason(kind.code, name, held)
+    decided_by = f": {_what_decides(judgement.further)}"
+    if judgement.suspect:
+        note = ", which may be chance in one of several endpoints"
+        return Reason(ReasonCode.UNDECIDED, name, held + note + decided_by)
+    if kind.primary and not judgement.within:
+        held = _held_against(judgement.margin, judgement.interval, kind.what, "on both sides of")
+        return Reason(ReasonCode.UNDECIDED, name, held + decided_by)
+    return None
 
 
 def primary_samples(comparisons: Comparisons) -> dict[str, Sample]:
@@ -288,22 +304,6 @@ def _is_suspicious(output: Output, prompt: Prompt, beside: Output) -> bool:
 def _figure(name: str, interval: Interval) -> Endpoint:
     """Return a figure that nothing is decided by."""
     return Endpoint(name, _metric(interval), None)
-
-
-def _reason(name: str, judgement: Judgement) -> Reason | None:
-    """Return what speaks against a pass: a failure, or that it is open whether there is one."""
-    kind = _KINDS[name]
-    held = _held_against(judgement.margin, judgement.interval, kind.what, "beyond")
-    if judgement.beyond:
-        return Reason(kind.code, name, held)
-    decided_by = f": {_what_decides(judgement.further)}"
-    if judgement.suspect:
-        note = ", which may be chance in one of several endpoints"
-        return Reason(ReasonCode.UNDECIDED, name, held + note + decided_by)
-    if kind.primary and not judgement.within:
-        held = _held_against(judgement.margin, judgement.interval, kind.what, "on both sides of")
-        return Reason(ReasonCode.UNDECIDED, name, held + decided_by)
-    return None
 
 
 def _what_decides(further: int | None) -> str:
