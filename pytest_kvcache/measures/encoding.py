@@ -37,7 +37,8 @@ MOJIBAKE_DENSITY = 0.22
 MOJIBAKE_RECOVERED = 0.6
 """Share of its characters outside ASCII that turning back must make text of."""
 MOJIBAKE_PROOF = 6
-"""Characters recovered that are a proof: texts about encodings quote a few."""
+"""Characters recovered that are a proof: texts about encodings quote a few. Twice as many in double-byte
+charsets, where some healthy words can be turned back (系统, 目录)."""
 REPLACEMENTS = 2
 """U+FFFD that are a proof."""
 CUT_OFF = 3
@@ -118,7 +119,8 @@ def _proved(text: str, start: int, end: int, charset: str) -> list[Signal]:
     recovered, lost, reading = _turn_back(text[start:end], charset)
     if recovered < MOJIBAKE_MARKS or recovered < MOJIBAKE_RECOVERED * (recovered + lost):
         return []
-    severity: Literal["fail", "warn"] = "fail" if recovered >= MOJIBAKE_PROOF else "warn"
+    needed = MOJIBAKE_PROOF if charset in SINGLE_BYTE else 2 * MOJIBAKE_PROOF
+    severity: Literal["fail", "warn"] = "fail" if recovered >= needed else "warn"
     shown = printable(text[start : start + SHOWN], SHOWN)
     evidence = f'"{shown}" is UTF-8 read as {charset}: "{printable(reading[:SHOWN], SHOWN)}"'
     return [Signal("mojibake", severity, "char", start, end, evidence)]
