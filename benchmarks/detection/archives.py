@@ -8,29 +8,32 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pytest_kvcache.errors import UsageError
+
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
 
 
 def members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield path and content of every regular file, gzipped files (``*.gz``) decompressed.
+    """Yield path and content of every regular file, gzipped files (``*.gz``, ``*.dz``) decompressed.
 
-    Raises ValueError for what is no archive of a known kind, or a broken one.
+    Raises UsageError for what is no archive of a known kind, or a broken one.
     """
     try:
         for path, content in _raw_members(archive):
-            if path.endswith(".gz"):
-                yield path.removesuffix(".gz"), gzip.decompress(content)
+            if path.endswith((".gz", ".dz")):
+                yield path[:-3], gzip.decompress(content)
             else:
                 yield path, content
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{archive.name}: broken archive ({error})") from error
+    except (EOFError, OSError, ValueError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{archive}: broken archive ({error}): remove it and build again") from error
 
 
 def _raw_members(archive: Path) -> Iterator[tuple[str, bytes]]:
@@ -43,7 +46,7 @@ def _raw_members(archive: Path) -> Iterator[tuple[str, bytes]]:
         with archive.open("rb") as stream:
             yield from _tar_members(stream)
     else:
-        raise ValueError(f"{archive.name}: neither .whl, .deb, .tgz nor .tar.gz")
+        raise ValueError("neither .whl, .deb, .tgz nor .tar.gz")
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, bytes]]:

@@ -8,59 +8,53 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-import sys
-import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from heapq import nsmallest
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from detection.archives import members
-from detection.corpus import HALVES, Document, Half, write_documents
-from detection.kinds import KINDS, SOURCES, Shelf
-from detection.sources import Fetched, fetch, licence_table, record
-from detection.tokenizers import QwenTokenizer, load
 
+from detection.archives import members
+from detection.catalogue import SOURCES
+from detection.corpus import HALVES, Document, Half, write_documents
+from detection.cuts import Cut, cuts, next_start
+from detection.kinds import KINDS, Shelf
+from detection.sources import Fetched, fetch, record
+from detection.sources_page import sources_page
+from detection.tokenizers import QwenTokenizer, load
 from pytest_kvcache.files import write_atomically
 
-SHORTEST = 32
-LONGEST = 512
 PER_HALF = 1_600
 """Documents of one kind in one half, at most."""
-PER_WORK = 60
-_CHARACTERS_PER_TOKEN = 8
-_BREAK = re.compile(r"\n\s*|(?<=[.!?。！？]) *")
+_EXCERPT = 6_000
+"""Characters read of a text for every document that may be taken from it."""
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
+_PAYLOAD = re.compile(r"[A-Za-z0-9+/=]{200}|(\\x[0-9a-fA-F]{2}){24}|(\\u[0-9a-fA-F]{4}){12}")
+"""Keys, images, escaped bytes and fillers inside files: no writing, so the whole text is left out."""
+TABLE = Path(__file__).parents[2] / "docs" / "detection-sources.md"
 
 
-class Cut(NamedTuple):
-    """A contiguous piece of a text, ``start`` in characters."""
-
-    start: int
-    text: str
-    token_ids: tuple[int, ...]
-
-
-def build_healthy(corpus: Path, report: Callable[[str], None] = print) -> None:
-    """Fetch the sources and write the healthy documents of both halves, with ``sources.json``.
+def build_healthy(corpus: Path, report: Callable[[str], None] = print, table: Path = TABLE) -> None:
+    """Fetch the sources and write the healthy documents of both halves, ``sources.json`` and the table.
 
     What cannot be fetched is reported on a line each, and its documents are left out. Raises UsageError
-    if the tokenizer's vocabulary is not to be had.
+    if an archive is broken or the tokenizer's vocabulary is not to be had.
     """
-    downloads = corpus / "downloads"
-    archives = {source: fetch(source, downloads, report) for source in SOURCES}
-    fetched = [record(source, archive) for source, archive in archives.items() if archive is not None]
-    write_atomically(corpus / "sources.json", msgspec.json.format(msgspec.json.encode(fetched)) + b"\n")
-    paths = {each.package: downloads / each.archive for each in fetched}
+    fetched = _fetch(corpus, report)
+    archives = {each.package: corpus / "downloads" / each.archive for each in fetched}
     tokenizer = load(corpus)
+    counts: dict[str, Counter[Half]] = {}
     seen: set[str] = set()
     for kind, shelves in KINDS.items():
-        works = list(_works(shelves, paths))
+        works = list(_works(shelves, archives))
         documents = [each for half in HALVES for each in _documents(kind, half, works, tokenizer, seen)]
         write_documents(corpus, documents)
-        counts = ", ".join(f"{sum(each.half == half for each in documents)} {half}" for half in HALVES)
-        report(f"{kind}: {counts}")
+        counts[kind] = Counter(each.half for each in documents)
+        report(f"{kind}: " + ", ".join(f"{counts[kind][half]} {half}" for half in HALVES))
+    _remove_former_kinds(corpus)
+    write_atomically(table, sources_page(fetched, KINDS, counts).encode(), mode=0o644)
 
 
 def half_of(work: str) -> Half:
@@ -68,66 +62,63 @@ def half_of(work: str) -> Half:
     return HALVES[_number(work) % 2]
 
 
-def cuts(text: str, tokenizer: QwenTokenizer, seed: str) -> Iterator[Cut]:
-    """Cut a text into pieces that do not overlap, of SHORTEST to LONGEST tokens.
-
-    A piece begins where a line or sentence does, and ends where its length is reached, as outputs do,
-    or with the text.
-    """
-    generator = random.Random(seed)
-    text = unicodedata.normalize("NFC", text)
-    start = 0
-    while start < len(text):
-        start += len(text[start : start + 200]) - len(text[start : start + 200].lstrip("\n"))
-        piece, ids = _head(text[start : start + LONGEST * _CHARACTERS_PER_TOKEN], tokenizer, _length(generator))
-        if len(ids) >= SHORTEST:
-            yield Cut(start, piece, ids)
-        following = _BREAK.search(text, start + max(1, len(piece)))
-        start = following.end() if following and following.end() > start else len(text)
+def _fetch(corpus: Path, report: Callable[[str], None]) -> list[Fetched]:
+    downloads = corpus / "downloads"
+    archives = {source: fetch(source, downloads, report) for source in SOURCES}
+    fetched = [record(source, archive) for source, archive in archives.items() if archive is not None]
+    write_atomically(corpus / "sources.json", msgspec.json.format(msgspec.json.encode(fetched)) + b"\n")
+    return fetched
 
 
-def _length(generator: random.Random) -> int:
-    """Draw a length: an eighth is short, a quarter is cut off at the limit."""
-    where = generator.random()
-    if where < 1 / 8:
-        return generator.randrange(SHORTEST, 128)
-    return generator.randrange(128, LONGEST) if where < 3 / 4 else LONGEST
-
-
-def _head(window: str, tokenizer: QwenTokenizer, length: int) -> tuple[str, tuple[int, ...]]:
-    """Return the first ``length`` tokens of a text, fewer if the last is but a part of a character."""
-    ids = tokenizer.encode(window[: length * _CHARACTERS_PER_TOKEN])[:length]
-    while ids and not window.startswith(piece := tokenizer.decode(ids)):
-        ids = ids[:-1]
-    return (piece, ids) if ids else ("", ())
+def _remove_former_kinds(corpus: Path) -> None:
+    for path in corpus.glob("*/healthy/*.jsonl"):
+        if path.stem not in KINDS:
+            path.unlink()
 
 
 class _Work(NamedTuple):
     source: str
     half: Half
     texts: list[str]
+    most: int
 
 
 def _works(shelves: Iterable[Shelf], paths: dict[str, Path]) -> Iterator[_Work]:
-    for shelf in shelves:
-        if (archive := paths.get(shelf.package)) is None:
-            continue
-        pattern = re.compile(shelf.pattern)
-        matching = ((path, content) for path, content in members(archive) if pattern.fullmatch(path))
-        for path, content in nsmallest(shelf.files, matching, key=lambda member: _number(member[0])):
-            match = pattern.fullmatch(path)
-            work = (match and match.groupdict().get("work")) or path
-            half = shelf.half or half_of(f"{shelf.package}: {work}")
-            if texts := _read(shelf, content):
-                yield _Work(f"{shelf.package}: {path}", half, texts)
+    """Yield the works of the shelves whose packages are there, reading each package once."""
+    for package, group in groupby(sorted(shelves, key=lambda each: each.package), lambda each: each.package):
+        if package in paths:
+            found = _files(tuple(group), paths[package])
+            yield from (work for shelf, files in found.items() for work in _shelf_works(shelf, files))
+
+
+def _files(shelves: tuple[Shelf, ...], archive: Path) -> dict[Shelf, list[tuple[str, bytes]]]:
+    patterns = {shelf: re.compile(shelf.pattern) for shelf in shelves}
+    found: dict[Shelf, list[tuple[str, bytes]]] = {shelf: [] for shelf in shelves}
+    for path, content in members(archive):
+        for shelf in shelves:
+            if patterns[shelf].fullmatch(path):
+                found[shelf].append((path, content))
+    return {
+        shelf: sorted(files, key=lambda file: _number(file[0]))[: shelf.files]
+        for shelf, files in found.items()
+    }
+
+
+def _shelf_works(shelf: Shelf, files: Iterable[tuple[str, bytes]]) -> Iterator[_Work]:
+    for path, content in files:
+        match = re.fullmatch(shelf.pattern, path)
+        work = (match and match.groupdict().get("work")) or path
+        half = shelf.half or half_of(f"{shelf.package}: {work}")
+        if texts := _read(shelf, content):
+            yield _Work(f"{shelf.package}: {path}", half, texts, shelf.most)
 
 
 def _read(shelf: Shelf, content: bytes) -> list[str]:
     try:
         texts = shelf.read(content)
-    except UnicodeDecodeError:
+    except ValueError:  # no UTF-8, or no JSON
         return []
-    return [text for text in texts if text and not _UNPRINTABLE.search(text)]
+    return [text for text in texts if text and not _UNPRINTABLE.search(text) and not _PAYLOAD.search(text)]
 
 
 def _documents(
@@ -136,7 +127,11 @@ def _documents(
     """Yield documents of a kind, taking one of each work in turn, so that none prevails."""
     drawn = [_shuffled_cuts(work, tokenizer) for work in works if work.half == half]
     order = sorted(
-        ((place, number, work, cut) for number, (work, found) in enumerate(drawn) for place, cut in enumerate(found)),
+        (
+            (place, number, work, cut)
+            for number, (work, found) in enumerate(drawn)
+            for place, cut in enumerate(found)
+        ),
         key=lambda each: each[:2],
     )
     count = 0
@@ -152,16 +147,26 @@ def _documents(
 
 
 def _shuffled_cuts(work: _Work, tokenizer: QwenTokenizer) -> tuple[_Work, list[Cut]]:
-    found = [
-        cut for number, text in enumerate(work.texts) for cut in cuts(text, tokenizer, f"{work.source} {number}")
-    ]
-    random.Random(work.source).shuffle(found)
-    return work, found[:PER_WORK]
+    """Return cuts of the work in random order, of twice as many as are wanted if there are."""
+    generator = random.Random(work.source)
+    found: list[Cut] = []
+    for number in generator.sample(range(len(work.texts)), len(work.texts)):
+        text = _excerpt(work.texts[number], work.most, generator)
+        found += cuts(text, tokenizer, f"{work.source} {number}")
+        if len(found) >= 2 * work.most:
+            break
+    generator.shuffle(found)
+    return work, found[: work.most]
+
+
+def _excerpt(text: str, documents: int, generator: random.Random) -> str:
+    """Return a part of a long text, from the start of a line on, that is enough for so many documents."""
+    surplus = len(text) - documents * _EXCERPT
+    if surplus <= 0:
+        return text
+    start = next_start(text, generator.randrange(surplus))
+    return text[start : start + documents * _EXCERPT]
 
 
 def _number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
-
-
-if __name__ == "__main__":
-    build_healthy(Path(sys.argv[1]))

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -61,17 +61,6 @@ def record(source: Source, archive: Path) -> Fetched:
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     version = source.version or archive.name.split("_")[1].replace("%3a", ":")
     return Fetched(source.package, source.client, version, source.licence, archive.name, digest)
-
-
-def licence_table(fetched: Iterable[Fetched], kinds: dict[str, list[str]]) -> str:
-    """Return a markdown table of sources; ``kinds`` maps a package to the kinds drawn from it."""
-    head = "| package | client | version | licence | kinds | SHA-256 |\n| --- | --- | --- | --- | --- | --- |\n"
-    rows = (
-        f"| {each.package} | {each.client} | {each.version} | {each.licence} "
-        f"| {', '.join(sorted(kinds.get(each.package, [])))} | `{each.sha256[:16]}` |\n"
-        for each in sorted(fetched, key=lambda each: (each.client, each.package))
-    )
-    return head + "".join(rows)
 
 
 def _command(source: Source) -> list[str]:

@@ -6,10 +6,10 @@ UTF-8 raise UnicodeDecodeError: such a file is broken for our purpose, and is le
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from html.parser import HTMLParser
+from types import MappingProxyType
 
 
 def plain(content: bytes) -> list[str]:
@@ -17,25 +17,33 @@ def plain(content: bytes) -> list[str]:
     return [content.decode("utf-8-sig")]
 
 
+def parts(content: bytes) -> list[str]:
+    """A big file in parts of about a hundred lines, so that a broken line costs its part alone."""
+    lines = content.decode().splitlines()
+    return ["\n".join(lines[start : start + 100]) for start in range(0, len(lines), 100)]
+
+
 def fortunes(content: bytes) -> list[str]:
     """One text per fortune: they are separated by lines of a single ``%``."""
     return re.split(r"\n%+[^\n]*\n", content.decode())
 
 
-def paragraphs(content: bytes) -> list[str]:
-    """The file as one text, its hard line breaks within paragraphs undone."""
-    blocks = re.split(r"\n\s*\n", content.decode("utf-8-sig").replace("\r\n", "\n"))
-    return ["\n\n".join(re.sub(r"\s*\n\s*", " ", block).strip() for block in blocks)]
-
-
 def dialogues(content: bytes) -> list[str]:
-    """Question and answers of a chatterbot corpus: a YAML list of lists of lines."""
-    turns: list[str] = []
-    for line in content.decode().splitlines():
-        if match := re.match(r"(- - |  - )(.+)", line):
-            speaker = "Q" if match[1] == "- - " else "A"
-            turns.append(("\n" if speaker == "Q" else "") + f"{speaker}: " + match[2].strip("'\" "))
-    return ["\n".join(turns).strip()]
+    """Questions and answers of a chatterbot corpus: a YAML list of lists of lines.
+
+    A question is kept once, with its first answers: repeats weigh answers there, they are no dialogue.
+    """
+    exchanges = re.split(r"^- - ", content.decode(), flags=re.MULTILINE)[1:]
+    answers: dict[str, str] = {}
+    for exchange in exchanges:
+        question, _, rest = exchange.strip().partition("\n")
+        answers.setdefault(question, re.sub(r"(^|\n) +- ", r"\1A: ", rest))
+    return ["\n\n".join(f"Q: {question}\n{rest}" for question, rest in answers.items())]
+
+
+def log_lines(content: bytes) -> list[str]:
+    """A log without the comments that its testers put between the lines."""
+    return ["\n".join(line for line in content.decode().splitlines() if not line.startswith("#"))]
 
 
 def json_indented(content: bytes) -> list[str]:
@@ -48,22 +56,42 @@ def json_indented(content: bytes) -> list[str]:
     return [_dumps(value)]
 
 
-def json_compact(content: bytes) -> list[str]:
-    """A JSON file's entries, one a line, as logs and data sets write them."""
+def json_lines(content: bytes) -> list[str]:
+    """The entries of a JSON file's first list, one a line, as logs and data sets write them."""
     value = json.loads(content)
-    entries = list(value.values()) if isinstance(value, dict) else value
-    return ["\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)]
+    if isinstance(value, dict):
+        value = next((entry for entry in value.values() if isinstance(entry, list)), [])
+    return ["\n".join(json.dumps(entry, ensure_ascii=False) for entry in value)]
+
+
+def json_strings(content: bytes) -> list[str]:
+    """The strings of a JSON object, one text each."""
+    return [text for text in json.loads(content).values() if isinstance(text, str)]
+
+
+def licence_text(content: bytes) -> list[str]:
+    """The text of an entry of the SPDX list."""
+    return [json.loads(content)["licenseText"]]
+
+
+def chinese_lines(content: bytes) -> list[str]:
+    """The lines of a classical work in JSON, whatever its shape: every string of it, one a line."""
+    return ["\n".join(_strings(json.loads(content)))]
 
 
 def poems(content: bytes) -> list[str]:
-    """One text per poem of the chinese-poetry collection: title, author and lines."""
-    return [
+    """One text per poem of the chinese-poetry collection: title, author and lines.
+
+    Poems that lost characters before they came into the collection (U+FFFD) are left out.
+    """
+    texts = (
         "\n".join(
             filter(None, [poem.get("title") or poem.get("rhythmic"), poem.get("author"), *poem["paragraphs"]])
         )
         for poem in json.loads(content)
         if isinstance(poem, dict) and poem.get("paragraphs")
-    ]
+    )
+    return [text for text in texts if "\ufffd" not in text]
 
 
 def html_text(content: bytes) -> list[str]:
@@ -81,6 +109,13 @@ def manual_page(content: bytes) -> list[str]:
     return [_Roff().render(source)]
 
 
+def _strings(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for entry in entries for text in _strings(entry)]
+
+
 def _dumps(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
@@ -89,67 +124,78 @@ class _Page(HTMLParser):
     """Collects the text of a page, block by block."""
 
     _BLOCKS = frozenset(
-        ("p", "div", "li", "dt", "dd", "tr", "pre", "table", "ul", "ol", "dl", "blockquote", "section")
+        ("address", "blockquote", "br", "dd", "div", "dl", "ol", "p", "section", "table", "tr", "ul")
     )
-    _HEADINGS: dict[str, str] = {"h1": "# ", "h2": "## ", "h3": "### ", "h4": "#### "}
-    _SKIPPED = frozenset(("script", "style", "head", "nav", "footer", "svg"))
+    _MARKS = MappingProxyType(
+        {"h1": "# ", "h2": "## ", "h3": "### ", "h4": "#### ", "li": "- ", "dt": "- ", "pre": "```\n"}
+    )
+    _SPACED = frozenset(("dl", "h1", "h2", "h3", "h4", "ol", "p", "table", "ul"))
+    _SKIPPED_TAGS = frozenset(("footer", "form", "head", "header", "nav", "script", "style", "svg"))
+    _SKIPPED_CLASSES = frozenset(("navheader", "navfooter", "nosearch"))
 
     def __init__(self) -> None:
         super().__init__()
-        self._parts: list[str] = []
-        self._skipping = 0
+        self._lines = [""]
+        self._skipped = ""
+        self._depth = 0
         self._verbatim = 0
+        self._cells = 0
 
     def text(self) -> str:
-        return "".join(self._parts)
+        return "\n".join(line.rstrip() for line in self._lines)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        del attrs
-        self._skipping += tag in self._SKIPPED
-        if tag == "pre":
-            self._verbatim += 1
-            self._break("```\n")
-        elif tag in self._HEADINGS:
-            self._break(self._HEADINGS[tag])
-        elif tag in {"li", "dt"}:
-            self._break("- ")
-        elif tag in self._BLOCKS or tag == "br":
-            self._break("")
-        elif tag in {"td", "th"}:
-            self._parts.append(" ")
+        if not self._skipped and (
+            tag in self._SKIPPED_TAGS or dict(attrs).get("class") in self._SKIPPED_CLASSES
+        ):
+            self._skipped = tag
+        if self._skipped:
+            self._depth += tag == self._skipped
+            return
+        if tag in {"td", "th"}:
+            self._cells += 1
+            self._lines[-1] += " | " if self._lines[-1].strip() else ""
+        elif tag in self._MARKS:
+            self._start_line(self._MARKS[tag])
+            self._verbatim += tag == "pre"
+        elif tag in self._BLOCKS and not (self._cells and tag in {"p", "div"}):
+            self._start_line("")
 
     def handle_endtag(self, tag: str) -> None:
-        self._skipping -= tag in self._SKIPPED and self._skipping > 0
-        if tag == "pre" and self._verbatim:
+        if self._skipped:
+            self._depth -= tag == self._skipped
+            self._skipped = self._skipped if self._depth else ""
+            return
+        if tag in {"td", "th"}:
+            self._cells = max(0, self._cells - 1)
+        elif tag == "pre" and self._verbatim:
             self._verbatim -= 1
-            self._parts.append("\n```\n")
-        elif tag in self._HEADINGS or tag in {"p", "table"}:
-            self._parts.append("\n\n")
+            self._lines += ["```", ""]
+        elif tag in self._SPACED and not self._cells:
+            self._lines += ["", ""]
 
     def handle_data(self, data: str) -> None:
-        if self._skipping:
+        if self._skipped:
             return
         if self._verbatim:
-            self._parts.append(data)
-        elif data.strip():
+            first, *rest = data.split("\n")
+            self._lines[-1] += first
+            self._lines += rest
+        else:
             words = re.sub(r"\s+", " ", data)
-            self._parts.append(words.lstrip() if self._at_line_start() else words)
-        elif data and not self._at_line_start():
-            self._parts.append(" ")
+            self._lines[-1] += words.lstrip() if not self._lines[-1] or self._lines[-1][-1] == " " else words
 
-    def _at_line_start(self) -> bool:
-        return not self._parts or self._parts[-1].endswith("\n") or self._parts[-1] in {"- ", "# ", "## "}
-
-    def _break(self, mark: str) -> None:
-        if self._skipping:
-            return
-        if self._parts and not self._parts[-1].endswith("\n"):
-            self._parts.append("\n")
-        self._parts.append(mark)
+    def _start_line(self, mark: str) -> None:
+        if self._lines[-1].strip() in {"", "-"}:
+            self._lines[-1] = self._lines[-1] or mark
+        else:
+            self._lines.append(mark)
 
 
 class _Roff:
     """Renders the man macros: headings, paragraphs, tagged lists, fonts; the rest is dropped."""
+
+    _VERBATIM = MappingProxyType({"nf": True, "EX": True, "Vb": True, "fi": False, "EE": False, "Ve": False})
 
     _ESCAPES: tuple[tuple[str, str], ...] = (
         (r"\\f(\[\w*\]|\(..|.)", ""),
@@ -179,16 +225,16 @@ class _Roff:
                 macro = not line.startswith("..")
                 continue
             if not line.startswith((".", "'")):
-                self._add(lines, self._plain(line), verbatim=verbatim)
+                self._add(lines, self._plain(line).rstrip(), verbatim=verbatim)
                 continue
             request, _, rest = line[1:].strip().partition(" ")
             macro = request in {"de", "ig", "de1"}
-            verbatim = {"nf": True, "EX": True, "fi": False, "EE": False}.get(request, verbatim)
+            verbatim = self._VERBATIM.get(request, verbatim)
             self._request(lines, request, self._words(rest), verbatim=verbatim)
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
     def _request(self, lines: list[str], request: str, words: list[str], *, verbatim: bool) -> None:
-        text = " ".join(words)
+        text = " ".join(words).rstrip()
         if request in {"SH", "SS"}:
             lines += ["", text, ""]
         elif request in {"PP", "P", "LP", "TP", "sp", "HP", "RS", "RE", "br", "TQ"}:
@@ -198,10 +244,10 @@ class _Roff:
         elif request in {"B", "I", "SM", "SB"}:
             self._add(lines, text, verbatim=verbatim)
         elif request in {"BR", "RB", "BI", "IB", "IR", "RI"}:
-            self._add(lines, "".join(words), verbatim=verbatim)
+            self._add(lines, "".join(words).rstrip(), verbatim=verbatim)
 
     def _add(self, lines: list[str], text: str, *, verbatim: bool) -> None:
-        if verbatim or not lines or not lines[-1]:
+        if verbatim or not lines or not lines[-1] or text.startswith(" "):
             lines.append(text)
         elif text:
             lines[-1] += " " + text
@@ -213,4 +259,4 @@ class _Roff:
         text = re.sub(r"\\\".*", "", text)
         for pattern, replacement in self._ESCAPES:
             text = re.sub(pattern, replacement, text)
-        return html.unescape(text).rstrip() if "&" in text else text.rstrip()
+        return text
