@@ -9,17 +9,18 @@ so that a token is not blamed for being hard to predict: where nothing is probab
 that the model hardly knows), neither is the first choice. The rule, on the mean of s over any 64 tokens:
 ``fail`` from 4 nats on, ``warn`` from 2.
 
-Measured with a model of 135 million parameters: its own outputs reach 1.1, healthy quantization included, and
-4-bit weights that make it another model 2.7; its outputs under a broken cache up to 15; passages that people wrote 2.9
-(median) and 4.1 (the greatest of 495), of which a judged output must not be one, as it is the model's own; the
-same with their words shuffled 5.1, 9 in 10 of them above 4. The mean of -log p tells these from people's texts
-worse (7 in 10 without a false alarm), as do its difference to the entropy and the ranks of the tokens.
+Measured with a model of 135 million parameters: its own outputs reach 1.1, healthy quantization included;
+with 4-bit weights, which make it another model, 2.7; under a broken cache up to 15. Passages that people
+wrote, of which an output is none, have 2.9 (median) to 4.1 (the greatest of 495), and 5.1 with their words
+shuffled, 9 in 10 of them above 4. The mean of -log p tells the shuffled ones worse (7 in 10 without a false
+alarm), and so do its difference to the entropy and the ranks of the tokens.
 
-Surprise beside the model's own choice is due to Gehrmann et al., "GLTR: Statistical Detection and Visualization
-of Generated Text" (2019); the entropy in its place to Meister et al., "Locally Typical Sampling" (2023).
+Surprise beside the model's own choice is due to Gehrmann et al., "GLTR: Statistical Detection and
+Visualization of Generated Text" (2019); the entropy in its place to Meister et al., "Locally Typical
+Sampling" (2023).
 
-Missed: nonsense that repeats itself, which becomes probable; outputs of fewer than 64 tokens. The reverse, text
-too predictable to be healthy, is no finding: greedy text is as predictable as its paraphrases.
+Missed: nonsense that repeats itself, which becomes probable; outputs of fewer than 64 tokens. The reverse,
+text too predictable to be healthy, is no finding: greedy text is as predictable as its paraphrases.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Language flips: a text that begins in one language and goes on in another of the same script.
 
-Needs the extra ``language`` (py3langid); without it there is no such signal.
+Needs the extra ``language`` (py3langid); without it there is no such signal, and nothing fails.
 
 The rule: the first and the last third of a text are running text in two languages, each with a probability
 of at least .9 among 139, and the place at which one language gives way to the other leaves few pieces
@@ -47,7 +47,7 @@ PROBE = 160
 SURE = 0.9
 LIKELY = 0.3
 """Probability of the one language, and at least that of the other, which may be less well known."""
-MARKUP = 0.15
+MARKUP = 0.12
 """Share of digits, brackets and signs above which a part is code or a table rather than running text."""
 TINY = 1e-30
 WRONG_SIDE = 0.15

@@ -60,7 +60,7 @@ VERY_FEW = 16
 FEW = 21
 """Distinct tokens or words of a small soup. From the 17th on, it is not ``fail`` but ``warn``."""
 LOT = {True: 1.0, False: 1.04}
-"""Distinct pairs over those that a lot would give, from which on a window is by lot: if very few tokens, if few.
+"""Distinct pairs over those that a lot would give, from which on a window is by lot: of very few, of few.
 Of 64 drawn from 21, the most disordered of some windows has 1.06 or more, 19 times of 20."""
 LARGEST_SHARE = 0.5
 """Of one token: more of it is a matter of loops."""
@@ -212,10 +212,10 @@ def _is_by_lot(window: Sequence[Hashable]) -> bool:
 
 
 def _stretches(starts: Sequence[int], window: int) -> list[tuple[int, int]]:
-    """Return the union of windows, given where they start, as intervals in order."""
+    """Return the union of windows, given where they start, as intervals in order, gaps of a window filled."""
     stretches: list[tuple[int, int]] = []
     for start in starts:
-        if stretches and start <= stretches[-1][1]:
+        if stretches and start <= stretches[-1][1] + window:
             stretches[-1] = (stretches[-1][0], start + window)
         else:
             stretches.append((start, start + window))

@@ -1,8 +1,8 @@
 """Special tokens that can be read: chat markers, padding and sentinels that a tokenizer keeps to itself.
 
-The rule: at least 3 of them that are not quoted, or 8 in a row, ``fail``. Texts about special tokens quote them: in
-backticks, in quotation marks, in a fenced block of code. HTML has ``<s>`` too, in pairs on one line, and
-they do not count.
+The rule: at least 3 of them that are not quoted, or 8 in a row, ``fail``. Texts about special tokens quote
+them: in backticks, in quotation marks, in a fenced block of code. HTML has ``<s>`` too, in pairs on one line,
+and they do not count.
 
 Missed: one or two of them; those that the engine's decoder has left out, whose text is then empty or
 short.
