@@ -17,7 +17,19 @@ from detection.tokenizers import QwenTokenizer
 
 ENGLISH_KINDS = ("docs-en", "drama", "fortunes", "manual-en", "prose-en", "reasoning")
 GUIDE_KINDS = ("errors-explained", "help-text", "how-to", "markdown", "restructured-text")
-OTHER_KINDS = ("chat", "classics", "faq", "guide-many", "help-zh", "manual-ja", "manual-zh", "udhr")
+OTHER_KINDS = (
+    "chat",
+    "classics",
+    "faq",
+    "fortunes-many",
+    "guide-many",
+    "help-many",
+    "help-zh",
+    "manual-ja",
+    "manual-many",
+    "manual-zh",
+    "udhr",
+)
 RUNNING_KINDS = (*ENGLISH_KINDS, *GUIDE_KINDS, *OTHER_KINDS)
 """How the names of kinds begin that hold running text: not lists, data, messages or verse."""
 RARE = 10
