@@ -52,8 +52,8 @@ BLANKS = 14
 """Words of a window that at least are joined by a blank: keys and other codes have none."""
 JOINTS = 6
 """Ways in which the words of a window are joined from which on it cannot be a list."""
-CHARACTERS = 200
-"""Fewer characters do not hold so many words."""
+PART = 100
+"""Characters, of which two parts lie within so many words."""
 
 FEWEST = 3
 VERY_FEW = 16
@@ -74,6 +74,7 @@ SHOWN = 40
 """Characters of the soup that evidence shows."""
 
 _WORD = re.compile(r"[^\W\d_]+")
+_BREAKS = ("\n", ", ", ". ", "，", "。")
 _BREAK = re.compile(r"[.,;:!?](?=\s)|\n|[。，、；：！？]")
 _CODES = re.compile(r"(?:[\W_a-fA-F]{0,8}\d){12,}")
 _MARK = re.compile(r"[\d_]|[^\w ]")
@@ -111,7 +112,7 @@ def find_small_soup(view: View) -> list[Signal]:
 
 
 def _soup_of_tokens(ids: Sequence[int]) -> list[Signal]:
-    if len(ids) < WINDOW or not _says_little_twice(ids):
+    if len(ids) < WINDOW or not _may_be_soup(ids):
         return []
     windows = np.sort(np.lib.stride_tricks.sliding_window_view(np.array(ids), WINDOW)[::STRIDE], axis=1)
     vocabulary = windows.max() + 1
@@ -126,10 +127,15 @@ def _soup_of_tokens(ids: Sequence[int]) -> list[Signal]:
     ]
 
 
-def _says_little_twice(ids: Sequence[int]) -> bool:
+def _may_be_soup(ids: Sequence[int]) -> bool:
     """Whether one half of a window, laid at regular places, could belong to a soup."""
     half, repeated = WINDOW // 2, WINDOW - FEW_REPEATED
-    return any(len(set(ids[at : at + half])) >= half - repeated for at in range(0, len(ids) - half + 1, half))
+    frequent = (max(ids) + 1) / FREQUENT_PART
+    return any(
+        len(set(part)) >= half - repeated and sorted(part)[FREQUENT] >= frequent
+        for at in range(0, len(ids) - half + 1, half)
+        for part in [ids[at : at + half]]
+    )
 
 
 def _soup_of_words(text: str) -> list[Signal]:
@@ -153,9 +159,17 @@ def _soup_of_words(text: str) -> list[Signal]:
 
 
 def _runs_on(text: str) -> bool:
-    """Whether a stretch long enough for a soup has one break in it, or none."""
-    lengths = [0, *map(len, _BREAK.split(text))]
-    return any(one + other >= CHARACTERS for one, other in pairwise(lengths))
+    """Whether two parts of the text, side by side at regular places, could belong to a soup."""
+    parts = [text[at : at + PART] for at in range(0, len(text) - PART + 1, PART)]
+    without_breaks = [sum(map(part.count, _BREAKS)) <= BREAKS for part in parts]
+    return any(
+        one and other and _has_few_common(parts[at]) and _has_few_common(parts[at + 1])
+        for at, (one, other) in enumerate(pairwise(without_breaks))
+    )
+
+
+def _has_few_common(part: str) -> bool:
+    return len(COMMON_WORDS.intersection(part.lower().split())) <= COMMON
 
 
 def _is_random(words: Sequence[str], joints: Sequence[str]) -> bool:
@@ -195,11 +209,14 @@ def _shown(units: Sequence[Hashable]) -> str:
 
 def _drawn_by_lot(units: Sequence[Hashable]) -> list[tuple[int, int]]:
     """Return the stretches of few units that follow one another without any rule."""
+    half = WINDOW // 2
+    few = [len(set(units[at : at + half])) <= FEW for at in range(0, len(units) - half + 1, half)]
     starts = []
     for at in range(0, len(units) - WINDOW + 1, STRIDE):
-        window = units[at : at + WINDOW]
-        if FEWEST <= len(set(window)) <= FEW and _is_by_lot(window):
-            starts.append(at)
+        if few[-(-at // half)]:
+            window = units[at : at + WINDOW]
+            if FEWEST <= len(set(window)) <= FEW and _is_by_lot(window):
+                starts.append(at)
     return _stretches(starts, WINDOW)
 
 
