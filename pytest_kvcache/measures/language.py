@@ -2,13 +2,14 @@
 
 Needs the extra ``language`` (py3langid); without it there is no such signal, and nothing fails.
 
-The rule: the first and the last third of a text are running text in two languages, each with a probability
-of at least .9 among 139, and the place at which one language gives way to the other leaves few pieces
-on the wrong side. Related languages count as one (Norwegian and Danish, Croatian and Serbian): their
-texts are taken for one another. Languages that the identifier knows badly are not judged at all.
+The rule: the first third and the last quarter of a text are running text, one of them in a language that is
+judged, with a probability of at least .9 among 139, the other in a language that is no relative of it, with
+at most .1 for the first one; and the place at which one gives way to the other leaves at most 3 hundredths
+of the evidence on the wrong side. Norwegian and Danish, or Croatian and Serbian, are relatives: their texts
+are taken for one another.
 
 Identification costs about a microsecond a byte, too much for every output. So the words and the pairs of
-letters that the two thirds have in common sort out all but a few in a hundred before.
+letters that the two parts have in common sort out all but a few in a hundred before.
 
 A prompt can ask for a flip ("translate ..."), so that it is a ``warn``. The identifier is that of Lui and
 Baldwin, "langid.py: An Off-the-shelf Language Identification Tool" (2012), with a newer model.
@@ -16,8 +17,8 @@ Baldwin, "langid.py: An Off-the-shelf Language Identification Tool" (2012), with
 Healthy text that this finds holds two languages: manuals translated in part, bilingual dictionaries and
 messages, a scene in French; without these it is 1 in 10,000.
 
-Missed: flips in the first third or last quarter, there and back again, texts below 400 characters, Chinese and
-Japanese (other scripts), languages of one family.
+Missed: flips in the first third or last quarter, there and back again, texts below 400 characters,
+languages written without blanks, relatives, two languages that the identifier knows badly.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from pytest_kvcache.records import Signal
 SHORTEST = 400
 """Characters of the shortest text that is judged."""
 PART = 600
-"""Characters of each third that are looked at."""
+"""Characters of each part that are looked at."""
 ALIKE_PAIRS = 0.72
 ALIKE_WORDS = 0.22
 ALIKE_TELLING = 0.05
-"""Thirds of one text are alike from these values on: their cosine of pairs of characters, the share of
+"""Parts of one text are alike from these values on: their cosine of pairs of characters, the share of
 words of the last one that the first has, how many of them are common words of one language."""
 LONGEST_WORD = 16
 """Mean characters per word above which a script puts no blanks between words."""
@@ -54,7 +55,7 @@ MARKUP = 0.12
 """Share of digits, brackets and signs above which a part is code or a table rather than running text."""
 TINY = 1e-30
 WRONG_SIDE = 0.03
-"""Share of the text that may speak for the other language, on either side of the flip."""
+"""Share of the evidence that may speak for the other language, on either side of the flip."""
 
 _JUDGED = (
     "en/pcm fr de es/gl/an/ext/ca/oc pt it nl/af/fy/li sv/no/nn/da/fo is fi et pl cs/sk sl/hr/bs/sr hu ro "
