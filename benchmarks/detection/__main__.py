@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("build", build, "Fetch the sources and build both halves of the corpus.")
+    add("fit", fit_weights, "Fit the weights of near-loops on the tuning half, and print them.")
     look = add("evaluate", look_at_half, "Look at every document of a half and keep what is found.", half)
     look.add_argument("--quick", action="store_true", help="without the published rules; nothing is kept")
     look.add_argument("--kind", help="one kind of document only; quick")
@@ -66,6 +67,12 @@ def build(options: argparse.Namespace) -> None:
 
     build_healthy(options.corpus)
     build_damaged(options.corpus)
+
+
+def fit_weights(options: argparse.Namespace) -> None:
+    from detection.fit import fit
+
+    fit(options.corpus)
 
 
 def look_at_half(options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from detection.real import documents
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.files import write_atomically
 from pytest_kvcache.measures.degeneration import find_degeneration
-from pytest_kvcache.records import Output, Signal
+from pytest_kvcache.records import Output, Score, Signal
 from pytest_kvcache.text import printable
 
 PARTS = ("documents", "scored", "real")
@@ -109,12 +109,16 @@ def judge_documents(
 
 def judge_scored(corpus: Path, half: Half) -> Iterator[Result]:
     """Yield what is found in the documents that have scores, in the tokens of the engine that scored."""
-    for document, output, _ in scored_documents(corpus, half):
-        yield judge(document, output)
+    for document, output, score in scored_documents(corpus, half):
+        yield judge(document, output, score=score)
 
 
 def judge_real(half: Half) -> Iterator[Result]:
-    """Yield what is found in real outputs that are known to be healthy or broken."""
+    """Yield what is found in real outputs that are known to be healthy or broken.
+
+    The baseline's log-probabilities are at hand, its own output is not: the small model loops by
+    itself, and what is asked here is whether a loop is seen, whoever wrote it.
+    """
     for real in documents(half):
         if real.is_broken is None:
             continue
@@ -129,27 +133,26 @@ def judge_real(half: Half) -> Iterator[Result]:
             real.output.token_ids,
             damage if real.is_broken else None,
             real.prompt,
-            real.baseline.text,
         )
-        yield judge(document, real.output, baseline=real.baseline, peers=PEERS)
+        yield judge(document, real.output, score=real.score(), peers=PEERS)
 
 
 def judge(
     document: Document,
     output: Output | None = None,
     *,
-    baseline: Output | None = None,
+    score: Score | None = None,
     peers: Mapping[str, Peer] = MappingProxyType({}),
     decode: Decode | None = None,
 ) -> Result:
     """Let our detectors and the peers look at one document.
 
-    ``output`` and ``baseline`` stand for the document's own text and baseline where more is known of
-    them. ``decode`` places in characters what a signal places in tokens; without it they are taken to
+    ``output`` stands for the document's own text where more is known of it, with the baseline's ``score``.
+    ``decode`` places in characters what a signal places in tokens; without it they are taken to
     be of equal length.
     """
     seen = output or Output(document.id, (), document.token_ids, document.text, document.finish_reason)
-    signals = find_degeneration(seen, prompt=document.prompt, baseline=baseline or document.baseline)
+    signals = find_degeneration(seen, prompt=document.prompt, baseline=document.baseline, score=score)
     found = tuple(_found(signal, seen, decode) for signal in signals)
     alarms = tuple(name for name, alarms_at in peers.items() if alarms_at(document))
     shown = document.damage.start if document.damage else min((each.start for each in found), default=0)

@@ -49,7 +49,7 @@ class Asked:
         allowed = QUOTED_RATIO * quoted.get(least_rotation(loop.unit), 0)
         if loop.in_text and self._names(loop.unit):
             allowed = max(allowed, self._ordered)
-        return loop.run.copies <= allowed
+        return loop.copies <= allowed
 
     def _names(self, unit: str) -> bool:
         """Whether the words of a unit stand in the prompt, one after the other."""

@@ -1,25 +1,51 @@
 """Degeneration: what is wrong with one output, and how one can see it.
 
-Signals are ``fail`` where the one output suffices as proof, else ``warn``. What the prompt asked for, or
-the baseline's output does as well, is no finding.
+Signals are ``fail`` where the one output suffices as proof, else ``warn``: those speak only beside the
+baseline's output. What the prompt asks for or holds itself, or the baseline's output shows as well, is no
+finding. Each detector has a module of its own, with its rule, where the rule is from, and what it misses.
 
-========== ======== ==============================================================================
-kind       severity finding
-========== ======== ==============================================================================
-loop       fail     a unit of several tokens or characters repeated exactly
-stuck      fail     one token or character repeated
-empty      fail     nothing to read, unless the baseline's output is empty as well
-early-end  warn     ended by itself at an eighth of the baseline's length, or sooner
-runaway    warn     cut off at twice the length at which the baseline ended by itself, or later
-========== ======== ==============================================================================
+============== ========== ==========================================================================
+kind           severity   finding
+============== ========== ==========================================================================
+loop           fail       a unit of several tokens or characters repeated exactly
+stuck          fail       one token or character repeated
+near-loop      fail, warn a unit repeated with small changes, or with a running number
+blanks         fail       a long stretch of blanks, newlines or invisible characters
+special-tokens fail       tokens to be read that only the chat format should hold
+soup           fail, warn tokens or words in no order that say nothing twice
+small-soup     fail, warn a handful of tokens or words in no order
+corruption     fail, warn stray tokens strewn into text that is otherwise fine
+mixed-scripts  fail       words of many scripts interleaved
+mojibake       fail, warn text that was decoded with the wrong character encoding
+replacement    fail, warn U+FFFD, in place of bytes that are no character
+script-flip    fail, warn text that goes on in another script for good
+language-flip  warn       text that goes on in another language of the same script
+improbable     fail, warn text that the baseline would not have written (needs its score)
+empty          fail       nothing to read, unless the baseline's output is empty as well
+early-end      warn       ended by itself at an eighth of the baseline's length, or sooner
+runaway        warn       cut off at twice the length at which the baseline ended by itself, or later
+============== ========== ==========================================================================
 """
 
 from __future__ import annotations
 
-from pytest_kvcache.measures.asked import Asked
+import re
+from collections.abc import Iterator
+
+from pytest_kvcache.measures.asked import QUOTED_RATIO, Asked
+from pytest_kvcache.measures.blanks import find_blanks
+from pytest_kvcache.measures.characters import Characters
+from pytest_kvcache.measures.corruption import find_corruption
+from pytest_kvcache.measures.encoding import find_mojibake, find_replacement
+from pytest_kvcache.measures.improbability import find_improbable
+from pytest_kvcache.measures.language import find_language_flip
 from pytest_kvcache.measures.loops import Loop, find_loops
+from pytest_kvcache.measures.near_loops import find_near_loops
+from pytest_kvcache.measures.scripts import find_mixed_scripts, find_script_flips
+from pytest_kvcache.measures.soup import find_small_soup, find_soup
+from pytest_kvcache.measures.special import find_special_tokens
 from pytest_kvcache.measures.views import Outputlike, Promptlike, View, view_output, view_prompt
-from pytest_kvcache.records import Signal
+from pytest_kvcache.records import Score, Signal
 
 RUNAWAY_RATIO = 2
 RUNAWAY_TOKENS = 64
@@ -28,22 +54,38 @@ EARLY_RATIO = 8
 EARLY_BASELINE_TOKENS = 64
 """An early end is judged beside a baseline of at least so many tokens."""
 
+_FLIPS = frozenset({"script-flip", "language-flip", "mixed-scripts"})
+_TOLD_BY_LOOPS = frozenset({"blanks", "special-tokens", "small-soup"})
+_TRANSLATING = re.compile(
+    r"translat|\btongue|\blanguages?\b|翻译|翻譯|译成|譯成|语言|語言|перев|übersetz|tradu", re.IGNORECASE
+)
+"""Words of a prompt that asks for more than one language."""
+
 
 def find_degeneration(
-    output: Outputlike, *, prompt: Promptlike | None = None, baseline: Outputlike | None = None
+    output: Outputlike,
+    *,
+    prompt: Promptlike | None = None,
+    baseline: Outputlike | None = None,
+    score: Score | None = None,
 ) -> list[Signal]:
     """Return the signals of degeneration in one output, in the order of their places.
 
     ``output`` and ``baseline`` (what the baseline wrote for the same prompt) may be an
     :class:`~pytest_kvcache.records.Output`, a text, or token ids. An ``Output`` is judged on both, and
-    a loop that its text shows is reported once, in characters. Takes time linear in the length, up to
-    a logarithmic factor, on any input.
+    a loop that its text shows is reported once, in characters. ``score`` is the baseline's of this output:
+    with it, text that nothing else gives away is seen to be improbable. Takes time linear in the length, up
+    to a logarithmic factor, on any input. Raises ValueError for a score of another number of tokens.
     """
     seen = view_output(output)
     beside = None if baseline is None else view_output(baseline)
     asked = None if prompt is None else view_prompt(prompt)
-    loops = _unexcused(find_loops(seen), asked, beside)
-    return [*_empty(seen, beside), *(loop.signal() for loop in loops), *_length(seen, beside)]
+    signals = [loop.signal() for loop in _unexcused_loops(seen, asked, beside)]
+    signals += _unexcused(_untold(list(_find_in(seen)), signals), asked, beside)
+    if score is not None:
+        signals += _improbable(seen, score)
+    signals.sort(key=lambda signal: (signal.unit, signal.start, -signal.end))
+    return [*_empty(seen, beside), *signals, *_length(seen, beside)]
 
 
 def ran_away(output: Outputlike, *, beside: Outputlike) -> bool:
@@ -51,14 +93,80 @@ def ran_away(output: Outputlike, *, beside: Outputlike) -> bool:
     return _ran_away(view_output(output), view_output(beside))
 
 
-def _unexcused(loops: list[Loop], asked: View | None, beside: View | None) -> list[Loop]:
+def _find_in(view: View) -> Iterator[Signal]:
+    """Yield what all detectors but those of loops find in an output by itself."""
+    yield from find_special_tokens(view)
+    if view.is_empty:
+        return
+    yield from find_blanks(view)
+    yield from find_soup(view)
+    yield from find_small_soup(view)
+    if view.text:
+        characters = Characters(view.text)
+        yield from find_mixed_scripts(characters)
+        yield from find_script_flips(characters)
+        yield from find_corruption(characters)
+        yield from find_mojibake(characters)
+        yield from find_replacement(characters)
+        yield from find_language_flip(view)
+
+
+def _untold(signals: list[Signal], loops: list[Signal]) -> list[Signal]:
+    """Drop what a loop has told already, or a soup: what repeats looks odd in many ways."""
+    proved = [loop for loop in loops if loop.severity == "fail"]
+    if proved:
+        signals = [
+            signal
+            for signal in signals
+            if signal.kind not in _TOLD_BY_LOOPS and not any(_lies_in(signal, loop) for loop in proved)
+        ]
+    if any(signal.kind == "soup" for signal in signals):
+        signals = [signal for signal in signals if signal.kind != "language-flip"]
+    return signals
+
+
+def _lies_in(signal: Signal, loop: Signal) -> bool:
+    return signal.unit == loop.unit and loop.start <= signal.start and signal.end <= loop.end
+
+
+def _unexcused(signals: list[Signal], asked: View | None, beside: View | None) -> list[Signal]:
+    """Drop what the baseline's output or the prompt shows as well, and the flips of a translation."""
+    for known in (asked, beside):
+        if signals and known is not None:
+            kinds = {signal.kind for signal in _find_in(known)}
+            signals = [signal for signal in signals if signal.kind not in kinds]
+    if signals and asked is not None and _TRANSLATING.search(asked.text or ""):
+        signals = [signal for signal in signals if signal.kind not in _FLIPS]
+    return signals
+
+
+def _all_loops(view: View) -> list[Loop]:
+    """Return the loops, exact and near; where an exact one is, no near one is told of."""
+    exact = find_loops(view)
+    near = [loop for loop in find_near_loops(view) if not any(map(loop.overlaps, exact))]
+    return [*exact, *near]
+
+
+def _unexcused_loops(seen: View, asked: View | None, beside: View | None) -> list[Loop]:
+    loops = _all_loops(seen)
     if loops and beside is not None:
-        known = {loop.key for loop in find_loops(beside)}
-        loops = [loop for loop in loops if loop.key not in known]
+        known = _all_loops(beside)
+        loops = [loop for loop in loops if not any(map(loop.resembles, known))]
     if loops and asked is not None:
-        wish = Asked(asked)
-        loops = [loop for loop in loops if not wish.excuses(loop)]
+        wish, quoted = Asked(asked), _all_loops(asked)
+        loops = [
+            loop
+            for loop in loops
+            if not wish.excuses(loop)
+            and not any(loop.resembles(each) and loop.copies <= QUOTED_RATIO * each.copies for each in quoted)
+        ]
     return loops
+
+
+def _improbable(seen: View, score: Score) -> list[Signal]:
+    if seen.ids is not None and len(seen.ids) != len(score.token_ids):
+        raise ValueError(f"a score of {len(score.token_ids)} tokens for an output of {len(seen.ids)}")
+    return find_improbable(score)
 
 
 def _empty(seen: View, beside: View | None) -> list[Signal]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from pytest_kvcache.measures.runs import Run, find_runs, find_tails, least_rotation, sequence_of_ids
 from pytest_kvcache.measures.views import BYTES_PER_TOKEN, View
@@ -27,6 +28,8 @@ DECORATION = 256
 """Characters up to which repeated decoration is healthy. The longest in 25,000 healthy documents: 146."""
 UNIT_SHOWN = 40
 """Characters of the repeated unit that evidence shows."""
+ALIKE = 0.6
+"""Share of their words that two inexact loops have in common if they are about the same."""
 
 _STUCK = frozenset("!?,;，。！？；…\ufffd\0")
 """No letters or digits, but no decoration either."""
@@ -34,33 +37,34 @@ _STUCK = frozenset("!?,;，。！？；…\ufffd\0")
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A run that is a finding, in the characters or, where no text shows it, the tokens of an output."""
+    """A repetition that is a finding, in the characters or, where no text shows it, the tokens."""
 
-    run: Run
+    kind: Literal["loop", "stuck", "near-loop"]
+    severity: Literal["fail", "warn"]
     in_text: bool
+    start: int
+    end: int
+    copies: float
     unit: str
     """One copy: text, or token ids as a sequence (see :mod:`~pytest_kvcache.measures.runs`)."""
+    evidence: str
 
     def signal(self) -> Signal:
-        return Signal(
-            kind="stuck" if self.run.period == 1 else "loop",
-            severity="fail",
-            unit="char" if self.in_text else "token",
-            start=self.run.start,
-            end=self.run.end,
-            evidence=f"{self._shown()} {_times(self.run.copies)}",
-        )
+        unit: Literal["char", "token"] = "char" if self.in_text else "token"
+        return Signal(self.kind, self.severity, unit, self.start, self.end, self.evidence)
 
-    @property
-    def key(self) -> tuple[bool, str]:
-        """Equal for loops of the same unit, wherever in it they begin."""
-        return self.in_text, least_rotation(self.unit)
+    def overlaps(self, other: Loop) -> bool:
+        return self.in_text == other.in_text and self.start < other.end and other.start < self.end
 
-    def _shown(self) -> str:
-        if self.in_text:
-            return f'"{printable(self.unit, UNIT_SHOWN)}"'
-        ids = " ".join(str(ord(char)) for char in self.unit[:UNIT_SHOWN])
-        return f"{'token' if len(self.unit) == 1 else 'tokens'} {printable(ids, UNIT_SHOWN)}"
+    def resembles(self, other: Loop) -> bool:
+        """Whether both repeat the same unit, wherever in it they begin; or about the same words, if either
+        does so inexactly."""
+        if self.in_text != other.in_text:
+            return False
+        if "near-loop" not in (self.kind, other.kind):
+            return least_rotation(self.unit) == least_rotation(other.unit)
+        ours, theirs = (set(each.unit.split() if each.in_text else each.unit) for each in (self, other))
+        return len(ours & theirs) >= ALIKE * len(ours | theirs)
 
 
 def find_loops(view: View) -> list[Loop]:
@@ -71,10 +75,33 @@ def find_loops(view: View) -> list[Loop]:
     return _outermost(loops)
 
 
+def shown(unit: str, in_text: bool, copies: float) -> str:
+    """Return for people what is repeated, and how often."""
+    times = f"{copies:.1f} times" if copies < 4 else f"{int(copies)} times"
+    if in_text:
+        return f'"{printable(unit, UNIT_SHOWN)}" {times}'
+    ids = " ".join(str(ord(char)) for char in unit[:UNIT_SHOWN])
+    return f"{'token' if len(unit) == 1 else 'tokens'} {printable(ids, UNIT_SHOWN)} {times}"
+
+
+def _exact(run: Run, sequence: str, in_text: bool) -> Loop:
+    unit = run.unit(sequence)
+    return Loop(
+        kind="stuck" if run.period == 1 else "loop",
+        severity="fail",
+        in_text=in_text,
+        start=run.start,
+        end=run.end,
+        copies=run.copies,
+        unit=unit,
+        evidence=shown(unit, in_text, run.copies),
+    )
+
+
 def _loops_in_text(text: str) -> list[Loop]:
     shortest = TOKENS_ANYWHERE  # a character has up to 4 bytes, as many as stand for a token
     return [
-        Loop(run, True, run.unit(text))
+        _exact(run, text, in_text=True)
         for run in _runs(text, shortest)
         if not _is_decoration(run.unit(text), run.length) and _breaks_a_text_rule(run, text)
     ]
@@ -90,11 +117,11 @@ def _loops_in_tokens(sequence: str, text: str) -> list[Loop]:
     longest = _longest_by_copies(_runs(text, TOKENS_AT_END_IN_4_COPIES)) if runs else []
     loops = []
     for run in runs:
-        shown = _shown_by(run, longest)
-        if shown is None:
-            loops.append(Loop(run, False, run.unit(sequence)))
-        elif not _is_decoration(shown.unit(text), shown.length):
-            loops.append(Loop(shown, True, shown.unit(text)))
+        in_text = _shown_by(run, longest)
+        if in_text is None:
+            loops.append(_exact(run, sequence, in_text=False))
+        elif not _is_decoration(in_text.unit(text), in_text.length):
+            loops.append(_exact(in_text, text, in_text=True))
     return loops
 
 
@@ -145,12 +172,8 @@ def _outermost(loops: Iterable[Loop]) -> list[Loop]:
     """Drop loops inside others of the same kind of place, and doubles."""
     kept: list[Loop] = []
     reach = {True: -1, False: -1}
-    for loop in sorted(loops, key=lambda loop: (loop.run.start, -loop.run.end)):
-        if loop.run.end > reach[loop.in_text]:
+    for loop in sorted(loops, key=lambda loop: (loop.start, -loop.end)):
+        if loop.end > reach[loop.in_text]:
             kept.append(loop)
-            reach[loop.in_text] = loop.run.end
+            reach[loop.in_text] = loop.end
     return kept
-
-
-def _times(copies: float) -> str:
-    return f"{copies:.1f} times" if copies < 4 else f"{int(copies)} times"
