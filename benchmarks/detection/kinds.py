@@ -47,7 +47,7 @@ _MAN = r"usr/share/man/man\d/(?!perlfaq).*"
 _TRANSLATED_MAN = r"usr/share/man/[a-z]{2}(_[A-Z]{2})?/.*"
 _HELP = r"usr/share/libreoffice/help/.*\.html"
 # Fortunes under off/ are in ROT13; one of `pets` is mojibake.
-_FORTUNES = r"usr/share/games/fortunes/(?!.*\.(dat|u8)$|.*ascii-?art$|.*\boff/|.*/pets$).*"
+_FORTUNES = r"usr/share/games/fortunes/(?!.*\.(dat|u8)$|.*ascii-?art$|.*\boff/|.*\bpets$).*"
 _ENCODINGS = (
     r"(?!.*(codec|unicode|encod|utf|charset|ctype|cjk|mime|email|base64|html|xml|bz2|lzma|pickle|shelve))"
 )
@@ -191,7 +191,7 @@ KINDS: dict[str, tuple[Shelf, ...]] = {
     "html": (
         Shelf("postgresql-doc-15", r".*/html/.*\.html", half="tuning", most=10),
         Shelf("installation-guide-amd64", r".*/en/.*\.html", half="test"),
-        Shelf("asciidoc-tests", r".*\.html", half="test", most=10),
+        Shelf("asciidoc-tests", r".*\.html", half="test", files=40, most=6),
     ),
     "json": (
         Shelf("awscli", r"awscli/botocore/data/.*\.json", texts.json_indented, "tuning", 300, 6),
@@ -203,7 +203,12 @@ KINDS: dict[str, tuple[Shelf, ...]] = {
         Shelf("iso-codes", r".*/json/iso.*\.json", texts.json_lines, "test", most=100),
     ),
     "latex": (
-        Shelf("texlive-lang-english", r".*/tlc3-examples/example-sources/(?P<work>\w+)-.*\.ltx", files=1500),
+        Shelf(
+            "texlive-lang-english",
+            r".*/tlc3-examples/example-sources/(?P<work>\w+)-.*\.ltx",
+            texts.tex_lines,
+            files=1500,
+        ),
     ),
     "licences": (
         Shelf("spdx-license-list", r"package/licenses/.*\.json", texts.licence_text, files=900, most=12),

@@ -46,6 +46,11 @@ def log_lines(content: bytes) -> list[str]:
     return ["\n".join(line for line in content.decode().splitlines() if not line.startswith("#"))]
 
 
+def tex_lines(content: bytes) -> list[str]:
+    """A LaTeX file without the notices (lines that begin with ``%%``) that all of its package open with."""
+    return [re.sub(r"^%%.*\n", "", content.decode(), flags=re.MULTILINE)]
+
+
 def json_indented(content: bytes) -> list[str]:
     """A JSON file, as ``json.dumps`` indents it; one text per entry of a big top-level list or object."""
     value = json.loads(content)
