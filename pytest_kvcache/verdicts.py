@@ -38,7 +38,7 @@ from pytest_kvcache.records import (
     VerdictKind,
 )
 
-__all__ = ["Evidence", "Identity", "decide", "failed"]
+__all__ = ["Evidence", "Identity", "decide", "failed", "outcome"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def decide(
         endpoints += measured
         reasons += [*not_finite(comparisons), *_reasons_of(measured)]
         reasons += [*too_little(comparisons, limits), *cache_unread(evidence)]
-    kind, reasons = _declared(*_outcome(reasons), known_bad, today)
+    kind, reasons = _declared(*outcome(reasons), known_bad, today)
     return _verdict(
         identity,
         kind,
@@ -127,7 +127,7 @@ def _reasons_of(endpoints: Sequence[Endpoint]) -> list[Reason]:
     return [endpoint.reason for endpoint in endpoints if endpoint.reason]
 
 
-def _outcome(reasons: Sequence[Reason]) -> tuple[VerdictKind, list[Reason]]:
+def outcome(reasons: Sequence[Reason]) -> tuple[VerdictKind, list[Reason]]:
     """Return the outcome with the reasons for it: what is red silences what is open."""
     open_codes = {ReasonCode.UNDECIDED, ReasonCode.TOO_LITTLE_EVIDENCE}
     red = [reason for reason in reasons if reason.code not in open_codes]

@@ -71,6 +71,7 @@ def share_interval(count: int, n: int) -> Interval:
     return Interval(share, low, high, n)
 
 
+@lru_cache(maxsize=4096)
 def paired_difference_interval(only_first: int, only_second: int, n: int, alpha: float = ALPHA) -> Interval:
     """Return the difference of two paired shares, ``(only_first - only_second) / n``, with its interval.
 
