@@ -126,6 +126,9 @@ class Declared:
 
 # What an engine gives back
 
+ScoringPath = Literal["prefill", "decode"]
+"""How a given text is scored: in one pass with its prompt, or in steps as if the engine wrote it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -161,6 +164,17 @@ class Score:
     top_logprobs: bytes
     """float32[n, k]."""
     k: int
+
+    def first(self, n: int) -> Score:
+        """Return the score of the text's first ``n`` tokens."""
+        return Score(
+            prompt_id=self.prompt_id,
+            token_ids=self.token_ids[:n],
+            logprobs=self.logprobs[: 4 * n],
+            top_ids=self.top_ids[: 4 * n * self.k],
+            top_logprobs=self.top_logprobs[: 4 * n * self.k],
+            k=self.k,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +212,16 @@ class Provenance:
     environment: tuple[tuple[str, str], ...]
     """The ``VLLM_*`` variables that were set, secrets left out."""
     seconds_to_load: float
+    scoring: ScoringPath = "prefill"
+    """How this engine scores texts."""
+    scoring_difference: float | None = None
+    """Mean absolute difference between both ways, in nats per token of a few probe texts; None where the
+    engine cannot follow a given text, so that nothing proves that prefill reads the cache."""
+
+    @property
+    def can_follow(self) -> bool:
+        """Whether this engine can score by decoding."""
+        return self.scoring_difference is not None
 
 
 @dataclass(frozen=True, slots=True)

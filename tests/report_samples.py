@@ -106,6 +106,7 @@ PROVENANCE = replace(
     versions=(("vllm", "0.32.0"), ("torch", "2.13.0+cpu")),
     environment=(("VLLM_CPU_KVCACHE_SPACE", "2"),),
     seconds_to_load=12.5,
+    scoring_difference=0.0021,
 )
 RAN = EngineReport(
     label="gqa-kbias-fp8",

@@ -10,6 +10,7 @@ engine arguments, so that a test says it where it says everything else:
 ``hang_at``     the same places: never answers
 ``grandchild``  a file: starts a process that outlives it, and writes its pid there
 ``resolves_to`` the kv dtype that it says it resolved
+``scoring``     ``prefill`` (default) or ``decode``: the way of scoring that it says its probe chose
 ``refuses_prompts`` refuses a penalised set of so many prompts, and lives on
 ``seconds``     how long each step takes
 
@@ -31,7 +32,16 @@ import time
 from pathlib import Path
 
 from pytest_kvcache.engines import wire
-from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
+from pytest_kvcache.records import (
+    EngineSpec,
+    Output,
+    Prompt,
+    Provenance,
+    Sampling,
+    Score,
+    ScoreRequest,
+    ScoringPath,
+)
 
 WORDS = [f"word{i}" for i in range(2000)]
 
@@ -86,6 +96,8 @@ class Script:
             versions=(("vllm", "scripted"),),
             environment=(),
             seconds_to_load=0.0,
+            scoring=self.arguments.get("scoring", "prefill"),
+            scoring_difference=0.001,
         )
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Output:
@@ -100,8 +112,8 @@ class Script:
         reason = "stop" if script == "empty" else "length"
         return Output(prompt.id, (1, 2, 3), tuple(ids), " ".join(WORDS[i] for i in ids), reason)
 
-    def score(self, request: ScoreRequest, k: int) -> Score:
-        dice = random.Random(f"{request.prompt_id}|{self.spec.kv_cache_dtype}")
+    def score(self, request: ScoreRequest, k: int, path: ScoringPath | None = None) -> Score:
+        dice = random.Random(f"{request.prompt_id}|{self.spec.kv_cache_dtype}|{path}")
         delta = float(self.arguments.get("delta_nll", 0.0))
         n = len(request.token_ids)
         logprobs = [-1.0 - delta + dice.gauss(0.0, 0.01) for _ in range(n)]
@@ -153,7 +165,7 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
             return wire.Outputs(tuple(script.generate(p, request.sampling) for p in request.prompts))
         case wire.ScoreTexts():
             script.act("scoring")
-            return wire.Scores(tuple(script.score(r, request.top_k) for r in request.requests))
+            return wire.Scores(tuple(script.score(r, request.top_k, request.path) for r in request.requests))
 
 
 def record_start(start: wire.Start) -> None:

@@ -56,6 +56,7 @@ def test_the_page_tells_verdicts_reasons_evidence_and_provenance() -> None:
         "AMD EPYC 9554",
         "2.13.0+cpu",
         "sha256:0123",
+        "prefill and decoding differ by 0.0021 nats per token",
         "64 of 64 outputs",
     ):
         assert part in text

@@ -23,6 +23,7 @@ from real_engine import TIMEOUT, engine_pids, spec, started
 from pytest_kvcache import refmodels
 from pytest_kvcache.engines import Engine
 from pytest_kvcache.engines.devices import Slot
+from pytest_kvcache.engines.vllm_scoring import AGREEMENT, mean_difference
 from pytest_kvcache.errors import EngineError
 from pytest_kvcache.measures.divergence import compare_scores
 from pytest_kvcache.records import (
@@ -88,6 +89,8 @@ class Life:
     """Of the longest text that `generate` may write for the first prompt."""
     scores: tuple[Score, ...]
     """Of the baseline's texts."""
+    decoded: tuple[Score, ...]
+    """Of the same texts, in steps as if the engine wrote them."""
     memory_lost: int
     processes_left: list[int]
 
@@ -111,6 +114,7 @@ def live(wanted: EngineSpec, directory: Path, mark: str, texts: tuple[Output, ..
         seconds_for_one = time.monotonic() - ended
         requests = [ScoreRequest(o.prompt_id, o.prompt_token_ids, o.token_ids) for o in (texts or outputs)]
         scores = engine.score(requests, top_k=5)
+        decoded = engine.score(requests, top_k=5, path="decode")
         allowed_cores = processes.allowed_cores(pid)
     return Life(
         slot=slot,
@@ -123,6 +127,7 @@ def live(wanted: EngineSpec, directory: Path, mark: str, texts: tuple[Output, ..
         refusals=refusals,
         longest=longest,
         scores=scores,
+        decoded=decoded,
         memory_lost=before - processes.memory_left(),
         processes_left=processes.marked(mark),
     )
@@ -249,6 +254,20 @@ class TestScoring:
             given = np.frombuffer(score.logprobs, "<f4")
             here = ids == np.asarray(score.token_ids)[:, None]
             assert (top[here] == given[here.any(axis=1)]).all()
+
+    def test_decoding_along_a_text_reads_the_same_cache_as_prefill(
+        self, baseline: Life, candidate: Life, partial: Life
+    ) -> None:
+        for life in (baseline, candidate, partial):
+            assert [score.token_ids for score in life.decoded] == [score.token_ids for score in life.scores]
+            assert mean_difference(life.decoded, life.scores) < AGREEMENT
+        assert mean_difference(candidate.decoded, baseline.decoded) > 2 * AGREEMENT
+
+    def test_the_probe_has_found_that_prefill_reads_the_cache(self, baseline: Life, candidate: Life) -> None:
+        for seen in (baseline.provenance, candidate.provenance):
+            assert seen.scoring == "prefill"
+            assert seen.scoring_difference is not None
+            assert seen.scoring_difference < AGREEMENT
 
     def test_greedy_text_is_nearly_always_on_top_for_its_own_engine(self, baseline: Life) -> None:
         agreement = [

@@ -1,8 +1,8 @@
 """Engines: whatever can generate and score under one kv dtype.
 
 The rest of the package sees only the `Engine` protocol. The one real engine is vLLM in a child process
-(`child.py` is our side of the socket, `vllm_child.py` the process itself and the only module that
-imports vllm, `supervisor.py` the small process between them that lets nothing outlive pytest).
+(`child.py` is our side of the socket, `vllm_child.py` the process itself, `supervisor.py` the small
+process between them that lets nothing outlive pytest). Only modules named `vllm_*` import vllm.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_kvcache.engines.devices import Slot
-from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
+from pytest_kvcache.records import (
+    EngineSpec,
+    Output,
+    Prompt,
+    Provenance,
+    Sampling,
+    Score,
+    ScoreRequest,
+    ScoringPath,
+)
 
 ProgressReport = Callable[[str, int, int], None]
 """Called with phase (``loading``, ``generating``, ``scoring``), done and total."""
@@ -31,8 +40,13 @@ class Engine(Protocol):
         """Generate for all prompts in one batch on an empty prefix cache, in the prompts' order."""
         ...
 
-    def score(self, requests: Sequence[ScoreRequest], *, top_k: int = 20) -> tuple[Score, ...]:
-        """Return the log-probabilities of given texts, read through the kv cache, in the requests' order."""
+    def score(
+        self, requests: Sequence[ScoreRequest], *, top_k: int = 20, path: ScoringPath | None = None
+    ) -> tuple[Score, ...]:
+        """Return the log-probabilities of given texts, read through the kv cache, in the requests' order.
+
+        ``path`` overrides the way of scoring that the engine has proved by its probe.
+        """
         ...
 
     def close(self) -> int:

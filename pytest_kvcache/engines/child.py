@@ -22,7 +22,16 @@ import msgspec
 from pytest_kvcache.engines import ProgressReport, wire
 from pytest_kvcache.engines.devices import Slot
 from pytest_kvcache.errors import EngineError, RequestError
-from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
+from pytest_kvcache.records import (
+    EngineSpec,
+    Output,
+    Prompt,
+    Provenance,
+    Sampling,
+    Score,
+    ScoreRequest,
+    ScoringPath,
+)
 from pytest_kvcache.text import printable
 
 SECONDS_TO_STOP = 10.0
@@ -84,8 +93,10 @@ class ChildEngine:
         request = wire.Generate(tuple(prompts), sampling)
         return self._ask(request, wire.Outputs, "generating").outputs
 
-    def score(self, requests: Sequence[ScoreRequest], *, top_k: int = 20) -> tuple[Score, ...]:
-        return self._ask(wire.ScoreTexts(tuple(requests), top_k), wire.Scores, "scoring").scores
+    def score(
+        self, requests: Sequence[ScoreRequest], *, top_k: int = 20, path: ScoringPath | None = None
+    ) -> tuple[Score, ...]:
+        return self._ask(wire.ScoreTexts(tuple(requests), top_k, path), wire.Scores, "scoring").scores
 
     def close(self) -> int:
         if self._closed:

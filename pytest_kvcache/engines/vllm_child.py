@@ -1,4 +1,4 @@
-"""The engine process: the only module that imports vllm.
+"""The engine process. Only this module and its neighbours whose names begin alike import vllm.
 
 Run as ``python -m pytest_kvcache.engines.vllm_child FD``; it answers the requests of `wire` on that
 socket until the other side is gone. Whatever vLLM prints goes to the engine's log.
@@ -10,7 +10,6 @@ import os
 import platform
 import resource
 import socket
-import struct
 import sys
 import time
 import traceback
@@ -23,8 +22,18 @@ from typing import Any
 from pytest_kvcache.dtypes import canonical_dtype, check_runnable, is_quantized, kernel_flags
 from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.identity import model_identity, text_hash
+from pytest_kvcache.engines.vllm_scoring import Scorer, following_arguments, probe_requests
 from pytest_kvcache.errors import EngineError, KvCacheError
-from pytest_kvcache.records import Message, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
+from pytest_kvcache.records import (
+    Message,
+    Output,
+    Prompt,
+    Provenance,
+    Sampling,
+    Score,
+    ScoreRequest,
+    ScoringPath,
+)
 from pytest_kvcache.redact import is_secret_name, redact
 
 PROGRESS_EVERY_SECONDS = 1.0
@@ -78,7 +87,7 @@ class Server:
         if isinstance(request, wire.Generate):
             return wire.Outputs(self._model.generate(request.prompts, request.sampling))
         assert isinstance(request, wire.ScoreTexts)
-        return wire.Scores(self._model.score(request.requests, request.top_k))
+        return wire.Scores(self._model.score(request.requests, request.top_k, request.path))
 
 
 class VllmModel:
@@ -97,6 +106,9 @@ class VllmModel:
         self.llm: Any = vllm.LLM(**self._arguments())
         self._tokenizer: Any = self.llm.get_tokenizer()
         self.seconds_to_load = time.monotonic() - began
+        config = self.llm.llm_engine.vllm_config
+        self._scorer = Scorer(config, lambda *work: self._run("scoring", *work))
+        self._scorer.probe(probe_requests(self._tokenizer.encode, config.model_config.max_model_len - 1))
 
     def _arguments(self) -> dict[str, Any]:
         spec = self._start.spec
@@ -105,7 +117,9 @@ class VllmModel:
             arguments |= {"revision": spec.revision, "tokenizer_revision": spec.revision}
         if self._platform == "cpu":
             arguments |= _cpu_defaults()
-        return arguments | spec.arguments()
+        # Scores are log-probabilities of the model itself, whatever processors come after it.
+        arguments |= spec.arguments() | {"logprobs_mode": "raw_logprobs"}
+        return arguments | following_arguments(_config_of(arguments), arguments)
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Output, ...]:
         from vllm import SamplingParams
@@ -122,7 +136,7 @@ class VllmModel:
         )
         inputs = [self._prompt_token_ids(prompt) for prompt in prompts]
         self._check_lengths(inputs, sampling.max_tokens)
-        results = self._run("generating", inputs, parameters, steps=sampling.max_tokens)
+        results = self._run("generating", inputs, parameters, sampling.max_tokens)
         return tuple(
             Output(
                 prompt_id=prompt.id,
@@ -134,22 +148,13 @@ class VllmModel:
             for prompt, ids, result in zip(prompts, inputs, results, strict=True)
         )
 
-    def score(self, requests: Sequence[ScoreRequest], top_k: int) -> tuple[Score, ...]:
-        """Score by prefill: ``prompt_logprobs`` over prompt + text in one pass."""
-        from vllm import SamplingParams
+    def score(
+        self, requests: Sequence[ScoreRequest], top_k: int, path: ScoringPath | None
+    ) -> tuple[Score, ...]:
+        self._check_lengths([[*request.prompt_token_ids, *request.token_ids] for request in requests], 0)
+        return self._scorer.score(requests, top_k, path)
 
-        inputs = [[*request.prompt_token_ids, *request.token_ids] for request in requests]
-        self._check_lengths(inputs, 0)
-        limit = self.llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens
-        steps = -(-sum(map(len, inputs)) // limit)
-        parameters = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=top_k, detokenize=False)
-        results = self._run("scoring", inputs, parameters, steps=steps)
-        return tuple(
-            _score(request, result.prompt_logprobs, top_k)
-            for request, result in zip(requests, results, strict=True)
-        )
-
-    def _run(self, phase: str, inputs: list[list[int]], parameters: Any, *, steps: int) -> list[Any]:
+    def _run(self, phase: str, inputs: list[list[int]], parameters: Any, steps: int) -> list[Any]:
         if not self.llm.reset_prefix_cache():
             raise EngineError("its prefix cache could not be emptied before a prompt set")
         prompts = [{"prompt_token_ids": ids} for ids in inputs]
@@ -249,6 +254,8 @@ class VllmModel:
             ),
             environment=ENVIRONMENT,
             seconds_to_load=self.seconds_to_load,
+            scoring=self._scorer.path,
+            scoring_difference=self._scorer.difference,
         )
 
     def _attention_layers(self) -> list[tuple[str, float, float, str]]:
@@ -283,6 +290,19 @@ def _explanation(error: Exception) -> str:
     finding = findings(include_url=False)[0]
     place = ".".join(map(str, [getattr(error, "title", "?"), *finding["loc"]]))
     return f"{place}: {finding['msg'].removeprefix('Value error, ')}"
+
+
+def _config_of(arguments: dict[str, Any]) -> Any:
+    """Return the ``VllmConfig`` of these arguments of ``LLM``, but for nested ones.
+
+    Those ``LLM`` reads in ways of its own; they do not decide which runner it takes. What takes long here
+    vLLM keeps: making the config of the engine itself is then a matter of milliseconds.
+    """
+    from vllm import EngineArgs
+
+    known = EngineArgs.__dataclass_fields__
+    plain = {k: v for k, v in arguments.items() if k in known and not k.endswith("_config")}
+    return EngineArgs(**plain).create_engine_config()
 
 
 def _cpu_defaults() -> dict[str, Any]:
@@ -338,27 +358,6 @@ def _device_name(kind: str) -> str:
 def _as_dialogue(messages: Sequence[Message]) -> str:
     """Write a conversation for a base model, which has no chat template."""
     return "\n".join([*(f"{m.role.capitalize()}: {m.content}" for m in messages), "Assistant:"])
-
-
-def _score(request: ScoreRequest, prompt_logprobs: Sequence[Any], top_k: int) -> Score:
-    positions = prompt_logprobs[len(request.prompt_token_ids) :]
-    given: list[float] = []
-    ids: list[int] = []
-    logprobs: list[float] = []
-    for token, candidates in zip(request.token_ids, positions, strict=True):
-        given.append(candidates[token].logprob)
-        # The given token comes too when it is not among the top k: it has a rank beyond k.
-        ranked = sorted(candidates.items(), key=lambda item: item[1].rank)[:top_k]
-        ids += [token_id for token_id, _ in ranked]
-        logprobs += [entry.logprob for _, entry in ranked]
-    return Score(
-        prompt_id=request.prompt_id,
-        token_ids=request.token_ids,
-        logprobs=struct.pack(f"<{len(given)}f", *given),
-        top_ids=struct.pack(f"<{len(ids)}i", *ids),
-        top_logprobs=struct.pack(f"<{len(logprobs)}f", *logprobs),
-        k=top_k,
-    )
 
 
 def _peak_rss_bytes() -> int:

@@ -12,7 +12,16 @@ from typing import Any
 
 import msgspec
 
-from pytest_kvcache.records import EngineSpec, Output, Prompt, Provenance, Sampling, Score, ScoreRequest
+from pytest_kvcache.records import (
+    EngineSpec,
+    Output,
+    Prompt,
+    Provenance,
+    Sampling,
+    Score,
+    ScoreRequest,
+    ScoringPath,
+)
 
 _LENGTH = struct.Struct(">I")
 
@@ -40,6 +49,8 @@ class ScoreTexts(msgspec.Struct, tag=True, frozen=True):
 
     requests: tuple[ScoreRequest, ...]
     top_k: int
+    path: ScoringPath | None = None
+    """The way to score; None for the one that the engine's probe chose."""
 
 
 class Stop(msgspec.Struct, tag=True, frozen=True):
