@@ -54,6 +54,8 @@ class Evidence:
     candidate: OutputSet
     baseline_scores: ScoreSet | None = None
     candidate_scores: ScoreSet | None = None
+    floor_scores: ScoreSet | None = None
+    """The baseline's own, of the beginnings of some of its texts, each scored alone."""
 
     @property
     def penalised(self) -> bool:

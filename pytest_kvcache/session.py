@@ -89,6 +89,17 @@ class Session:
             lambda: self._store.scores(target.spec, prompt_set, target.baseline),
         )
 
+    def floor(self, target: Target, prompt_set: PromptSet) -> ScoreSet:
+        """Return what the target's baseline gives some of its own texts one at a time: its noise floor.
+
+        Raises as `scores` does.
+        """
+        baseline = target.of_baseline()
+        self.scores(baseline, prompt_set)
+        return self._await(
+            baseline, prompt_set, [baseline.spec], lambda: self._store.floor(baseline.spec, prompt_set)
+        )
+
     def check_resolved(self, target: Target, outputs: OutputSet) -> None:
         """Raise `EngineError` if what vLLM resolved is not what these outputs will be taken for.
 
@@ -191,7 +202,7 @@ class Session:
         )
 
     def _is_done(self, job: EngineJob) -> bool:
-        return not self._ungenerated(job) and not self._unscored(job)
+        return not (self._ungenerated(job) or self._unscored(job) or self._without_floor(job))
 
     def _ungenerated(self, job: EngineJob) -> list[PromptSet]:
         return [
@@ -210,6 +221,16 @@ class Session:
             and not self._store.has_scores(job.spec, s, job.baseline)
         ]
 
+    def _without_floor(self, job: EngineJob) -> list[PromptSet]:
+        """Return the sets for which the job, a baseline's, has still to score some texts one at a time."""
+        return [
+            s
+            for s in job.score
+            if job.spec == job.baseline
+            and self._store.failure(job.spec, s) is None
+            and not self._store.has_floor(job.spec, s)
+        ]
+
     def _run(self, job: EngineJob) -> None:
         """Run a claimed job to its end, or keep the reason why it could not be."""
         try:
@@ -222,6 +243,11 @@ class Session:
                 if texts is not None:
                     with self._refusal_kept(job, prompt_set):
                         self._store.put_scores(life.score(texts))
+            for prompt_set in self._without_floor(job):
+                texts = self._store.outputs(job.spec, prompt_set)
+                assert texts is not None, "a baseline scores what it has written"
+                with self._refusal_kept(job, prompt_set):
+                    self._store.put_floor(life.score_alone(texts))
         except EngineError as error:
             self._store.put_failure(job.spec, str(error))
             self._pool.release(str(error))
@@ -284,6 +310,8 @@ class Session:
         self.outputs(target, prompt_set)
         if is_scored(prompt_set):
             self.scores(target, prompt_set)
+            if target.is_baseline:
+                self.floor(target, prompt_set)
 
     def _evidence(self, target: Target, baseline: Target, prompt_set: PromptSet) -> verdicts.Evidence:
         scored = is_scored(prompt_set)
@@ -293,6 +321,7 @@ class Session:
             candidate=self.outputs(target, prompt_set),
             baseline_scores=self.scores(baseline, prompt_set) if scored else None,
             candidate_scores=self.scores(target, prompt_set) if scored else None,
+            floor_scores=self.floor(target, prompt_set) if scored else None,
         )
 
 

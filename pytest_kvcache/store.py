@@ -4,24 +4,27 @@ One directory per engine, named by its spec. Entries are written whole or not at
 they belong to, so that any worker can read what any other has produced. Locks belong to a process and
 are free when it dies.
 
-    ROOT/engines/SPEC/outputs-SET.jsonl      a header line, then one `Output` a line
-    ROOT/engines/SPEC/scores-SET-TEXT.jsonl  a header line, then one `Score` a line
-    ROOT/engines/SPEC/failure.txt            why the engine broke, one line
-    ROOT/engines/SPEC/refused-SET.txt        why the engine refused one set and lived on, one line
-    ROOT/engines/SPEC/report-TIME.json       an `EngineReport` for each life of the engine that has ended
-    ROOT/engines/SPEC/engine.log             what the engine printed
-    ROOT/verdicts/ID-SETS.json               a `Verdict` with its `Excerpt`s
-    ROOT/declared.json                       what the run's collection declared
-    ROOT/refused.txt                         which declaration was wrong, one line
+    ROOT/engines/SPEC/outputs-SET.jsonl           a header line, then one `Output` a line
+    ROOT/engines/SPEC/scores-SET-TEXT.msgpack.xz  a `ScoreSet`: most of it is numbers, so compressed
+    ROOT/engines/SPEC/floor-SET.msgpack.xz        a `ScoreSet`: some texts, one at a time
+    ROOT/engines/SPEC/failure.txt                 why the engine broke, one line
+    ROOT/engines/SPEC/refused-SET.txt             why the engine refused one set and lived on, one line
+    ROOT/engines/SPEC/report-TIME.json            an `EngineReport` for each life of the engine that has ended
+    ROOT/engines/SPEC/engine.log                  what the engine printed
+    ROOT/verdicts/ID-SETS.json                    a `Verdict` with its `Excerpt`s
+    ROOT/declared.json                            what the run's collection declared
+    ROOT/refused.txt                              which declaration was wrong, one line
 """
 
 from __future__ import annotations
 
 import fcntl
+import lzma
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,12 +41,13 @@ from pytest_kvcache.records import (
     OutputSet,
     PromptSet,
     Provenance,
-    Score,
     ScoreSet,
     Verdict,
 )
 
-FORMAT = 1
+OUTPUTS_FORMAT = 1
+SCORES_FORMAT = 2
+"""Format 1 was lines of JSON, four times as large."""
 _R = TypeVar("_R")
 
 
@@ -52,15 +56,16 @@ class _OutputsHeader(msgspec.Struct, frozen=True):
     prompt_set: PromptSet
     provenance: Provenance
     seconds: float
-    format: int = FORMAT
+    format: int = OUTPUTS_FORMAT
 
 
-class _ScoresHeader(msgspec.Struct, frozen=True):
-    spec: EngineSpec
-    prompt_set: PromptSet
-    text_of: str
-    seconds: float
-    format: int = FORMAT
+class _Format(msgspec.Struct, frozen=True):
+    format: int
+
+
+class _Scores(msgspec.Struct, frozen=True):
+    format: int
+    entry: ScoreSet
 
 
 class _Judged(msgspec.Struct, frozen=True):
@@ -93,15 +98,20 @@ class RunStore:
 
     def scores(self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec) -> ScoreSet | None:
         """Return the scores by ``spec`` of the texts that ``text_of`` wrote for the set."""
-        entry = _read_lines(self._scores_path(spec, prompt_set, text_of.key), _ScoresHeader, Score)
-        if entry is None:
-            return None
-        header, scores = entry
-        return ScoreSet(header.spec, prompt_set, header.text_of, scores, header.seconds)
+        return _read_scores(self._scores_path(spec, prompt_set, text_of.key), prompt_set)
 
     def put_scores(self, entry: ScoreSet) -> None:
-        header = _ScoresHeader(entry.spec, entry.prompt_set, entry.text_of, entry.seconds)
-        _write_lines(self._scores_path(entry.spec, entry.prompt_set, entry.text_of), header, entry.scores)
+        _write_scores(self._scores_path(entry.spec, entry.prompt_set, entry.text_of), entry)
+
+    def floor(self, spec: EngineSpec, prompt_set: PromptSet) -> ScoreSet | None:
+        """Return what ``spec`` gave some of its own texts for the set, one at a time."""
+        return _read_scores(self._floor_path(spec, prompt_set), prompt_set)
+
+    def put_floor(self, entry: ScoreSet) -> None:
+        _write_scores(self._floor_path(entry.spec, entry.prompt_set), entry)
+
+    def has_floor(self, spec: EngineSpec, prompt_set: PromptSet) -> bool:
+        return self._floor_path(spec, prompt_set).exists()
 
     def has_outputs(self, spec: EngineSpec, prompt_set: PromptSet) -> bool:
         return self._outputs_path(spec, prompt_set).exists()
@@ -200,11 +210,33 @@ class RunStore:
         return self._engine(spec) / f"outputs-{prompt_set.key}.jsonl"
 
     def _scores_path(self, spec: EngineSpec, prompt_set: PromptSet, text_of: str) -> Path:
-        return self._engine(spec) / f"scores-{prompt_set.key}-{text_of}.jsonl"
+        return self._engine(spec) / f"scores-{prompt_set.key}-{text_of}.msgpack.xz"
+
+    def _floor_path(self, spec: EngineSpec, prompt_set: PromptSet) -> Path:
+        return self._engine(spec) / f"floor-{prompt_set.key}.msgpack.xz"
 
 
 def _write_lines(path: Path, header: msgspec.Struct, records: Sequence[Any]) -> None:
     _write(path, msgspec.json.Encoder().encode_lines([header, *records]))
+
+
+def _write_scores(path: Path, entry: ScoreSet) -> None:
+    # Repeated token ids and bfloat16 logits leave much to take out; more effort than the least gains nothing.
+    _write(path, lzma.compress(msgspec.msgpack.encode(_Scores(SCORES_FORMAT, entry)), preset=1))
+
+
+def _read_scores(path: Path, prompt_set: PromptSet) -> ScoreSet | None:
+    """Return a score set under the present name of its prompt set, or None if there is none."""
+    try:
+        body = lzma.decompress(path.read_bytes())
+        written = msgspec.msgpack.decode(body, type=_Format).format
+        if written != SCORES_FORMAT:
+            raise ValueError(f"written in format {written}, and this version reads {SCORES_FORMAT}")
+        return replace(msgspec.msgpack.decode(body, type=_Scores).entry, prompt_set=prompt_set)
+    except FileNotFoundError:
+        return None
+    except (EOFError, ValueError, lzma.LZMAError, msgspec.MsgspecError) as error:
+        raise _damaged(path, error) from None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 import scripted
+from scripted_engine import Script
 
+from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.launch import child_engine_factory
+from pytest_kvcache.engines.pool import FLOOR_TEXTS, FLOOR_TOKENS, floor_requests
 from pytest_kvcache.errors import EngineError
 from pytest_kvcache.plan import Request, Target, make_plan
 from pytest_kvcache.policy import Policy
-from pytest_kvcache.records import PromptSet, VerdictKind
+from pytest_kvcache.records import Output, OutputSet, PromptSet, VerdictKind
 from pytest_kvcache.session import EngineHandle, Session
 from pytest_kvcache.store import RunStore
 
@@ -75,6 +78,32 @@ def test_both_engines_score_the_baselines_texts(tmp_path: Path) -> None:
         scores = session.scores(side, SET)
         assert [score.token_ids for score in scores.scores] == texts
         assert scores.text_of == target.baseline.key
+
+
+def test_the_baseline_scores_some_of_its_texts_one_at_a_time_in_the_same_life(
+    tmp_path: Path, starts: Path
+) -> None:
+    target = make_target()
+    session = make_session(tmp_path, target)
+    session.verdict(target, [SET, PENALISED], Policy(), TODAY)
+    floor = session.floor(target, SET)
+    texts = session.outputs(target.of_baseline(), SET)
+    assert floor.spec == target.baseline
+    assert [(score.prompt_id, score.token_ids) for score in floor.scores] == [
+        (output.prompt_id, output.token_ids[:FLOOR_TOKENS]) for output in texts.outputs[:FLOOR_TEXTS]
+    ]
+    assert floor == session.floor(target.of_baseline(), SET)
+    assert len(starts.read_text().splitlines()) == 2
+
+
+def test_the_floor_is_of_the_longest_texts_where_too_few_are_long_enough() -> None:
+    lengths = (32, 3, 200, 0, 70, 20, 10, 66, 65, 1, 32, 90)
+    outputs = tuple(Output(f"p{i}", (1,), (5,) * n, "", "stop") for i, n in enumerate(lengths))
+    provenance = Script(wire.Start(scripted.spec(), "", (0,), "")).provenance()
+    requests = floor_requests(OutputSet(scripted.spec(), SET, provenance, outputs, 0.0))
+    assert [(r.prompt_id, len(r.token_ids)) for r in requests] == [
+        ("p0", 32), ("p2", 32), ("p4", 32), ("p5", 20), ("p7", 32), ("p8", 32), ("p10", 32), ("p11", 32),
+    ]  # fmt: skip
 
 
 def test_a_broken_candidate_is_a_red_verdict_and_is_not_tried_again(tmp_path: Path, starts: Path) -> None:
@@ -141,7 +170,11 @@ def test_reports_say_what_each_engine_cost(tmp_path: Path) -> None:
     session.verdict(target, [SET, PENALISED], Policy(), TODAY)
     reports = RunStore(tmp_path / "run").reports()
     assert [report.label for report in reports] == ["model-auto", "model-fp8_e4m3"]
-    assert [(r.tokens_generated, r.tokens_scored) for r in reports] == [(2 * 16 * 80, 16 * 80)] * 2
+    written, scored, floor = 2 * 16 * 80, 16 * 80, FLOOR_TEXTS * FLOOR_TOKENS
+    assert [(r.tokens_generated, r.tokens_scored) for r in reports] == [
+        (written, scored + floor),
+        (written, scored),
+    ]
     assert all(report.peak_rss_bytes for report in reports)
 
 

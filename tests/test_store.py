@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import lzma
 import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import scripted
 from scripted_engine import Script
@@ -37,9 +40,11 @@ def test_what_is_put_is_read_by_another_store_of_the_same_directory(tmp_path: Pa
     assert store.outputs(SPEC, SET) is None
     store.put_outputs(outputs)
     store.put_scores(scores)
+    assert store.floor(SPEC, SET) is None
+    store.put_floor(scores)
     other = RunStore(tmp_path)
     assert other.outputs(SPEC, SET) == outputs
-    assert other.scores(SPEC, SET, SPEC) == scores
+    assert other.scores(SPEC, SET, SPEC) == other.floor(SPEC, SET) == scores
 
 
 def test_text_that_breaks_lines_survives(tmp_path: Path) -> None:
@@ -67,6 +72,26 @@ def test_a_damaged_entry_is_named_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(KvCacheError, match=r"outputs-.*is damaged.*remove") as caught:
         store.outputs(SPEC, SET)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[:-40], lambda _: b"", lambda _: lzma.compress(b"{}")])
+def test_damaged_scores_are_named_with_the_cure(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+    store = RunStore(tmp_path)
+    store.put_scores(entries()[1])
+    [file] = tmp_path.rglob("scores-*")
+    file.write_bytes(harm(file.read_bytes()))
+    with pytest.raises(KvCacheError, match=r"scores-.*is damaged.*remove") as caught:
+        store.scores(SPEC, SET, SPEC)
+    assert "\n" not in str(caught.value)
+
+
+def test_scores_in_a_format_of_another_version_are_refused_by_its_number(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.put_scores(entries()[1])
+    [file] = tmp_path.rglob("scores-*")
+    file.write_bytes(lzma.compress(msgspec.msgpack.encode({"format": 99, "entry": "of another shape"})))
+    with pytest.raises(KvCacheError, match="format 99"):
+        store.scores(SPEC, SET, SPEC)
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

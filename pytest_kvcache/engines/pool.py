@@ -17,6 +17,7 @@ from pytest_kvcache.records import (
     PromptSet,
     ScoreRequest,
     ScoreSet,
+    ScoringPath,
 )
 
 Notify = Callable[[str, str, int, int], None]
@@ -24,6 +25,10 @@ Notify = Callable[[str, str, int, int], None]
 
 TOP_K = 20
 """Log-probabilities kept at each scored position: vLLM's default limit."""
+FLOOR_TEXTS = 8
+"""Texts that a baseline scores one at a time."""
+FLOOR_TOKENS = 32
+"""Tokens of each that are scored so: decoding one sequence alone is slow."""
 
 
 class Life:
@@ -72,6 +77,22 @@ class Life:
         requests = [ScoreRequest(o.prompt_id, o.prompt_token_ids, o.token_ids) for o in texts if o.token_ids]
         began = time.monotonic()
         scores = self.engine.score(requests, top_k=TOP_K) if requests else ()
+        seconds = self._count("score", began, sum(len(request.token_ids) for request in requests))
+        return ScoreSet(self.spec, texts.prompt_set, texts.spec.key, scores, seconds)
+
+    def score_alone(self, texts: OutputSet) -> ScoreSet:
+        """Score the beginnings of some texts again, each by itself.
+
+        By decoding where the engine can: on a processor prefill gives the same to the last bit however
+        many texts share its pass, so it is in decoding that a batch's size can change the figures.
+        """
+        self._begin("scoring")
+        requests = floor_requests(texts)
+        path: ScoringPath | None = "decode" if self.engine.provenance.can_follow else None
+        began = time.monotonic()
+        scores = tuple(
+            score for request in requests for score in self.engine.score([request], top_k=TOP_K, path=path)
+        )
         seconds = self._count("score", began, sum(len(request.token_ids) for request in requests))
         return ScoreSet(self.spec, texts.prompt_set, texts.spec.key, scores, seconds)
 
@@ -147,6 +168,17 @@ class EnginePool:
         if self._alive:
             life, self._alive = self._alive, None
             self._on_end(life.end(failure))
+
+
+def floor_requests(texts: OutputSet) -> tuple[ScoreRequest, ...]:
+    """Return the beginnings of the first texts that are long enough, or of the longest if too few are."""
+    written = [output for output in texts if output.token_ids]
+    longest = sorted(written, key=lambda output: -min(len(output.token_ids), FLOOR_TOKENS))[:FLOOR_TEXTS]
+    return tuple(
+        ScoreRequest(output.prompt_id, output.prompt_token_ids, output.token_ids[:FLOOR_TOKENS])
+        for output in written
+        if output in longest
+    )
 
 
 def units(spec: EngineSpec) -> int:
