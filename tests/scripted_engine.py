@@ -10,7 +10,6 @@ engine arguments, so that a test says it where it says everything else:
 ``hang_at``     the same places: never answers
 ``grandchild``  a file: starts a process that outlives it, and writes its pid there
 ``resolves_to`` the kv dtype that it says it resolved
-``scoring``     ``prefill`` (default) or ``decode``: the way of scoring that it says its probe chose
 ``refuses_prompts`` refuses a penalised set of so many prompts, and lives on
 ``seconds``     how long each step takes
 
@@ -96,7 +95,6 @@ class Script:
             versions=(("vllm", "scripted"),),
             environment=(),
             seconds_to_load=0.0,
-            scoring=self.arguments.get("scoring", "prefill"),
             scoring_difference=0.001,
         )
 
