@@ -4,19 +4,23 @@ Two rules, each on tokens and on characters. *Anywhere*: at least 64 tokens (256
 least 4 copies. *At the end*, where an output that was cut off is still looping: at least 24 tokens (96
 bytes) in 4 copies, or 48 tokens (192 bytes) in 2.5, or 40 times the same character.
 
+Up to the same length, numbers and signs without a word are suspicious but no proof: columns of tables
+repeat so. Within an output, lines of code or data must come six times.
+
 Decoration is no loop: rules, dot leaders, table borders and indentation, up to a screen's width and
 some. What a model gets stuck on (``!!!!``, newlines) is no decoration.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from pytest_kvcache.measures.runs import Run, find_runs, find_tails, least_rotation, sequence_of_ids
-from pytest_kvcache.measures.views import BYTES_PER_TOKEN, View
+from pytest_kvcache.measures.views import BYTES_PER_TOKEN, UNSPACED, View
 from pytest_kvcache.records import Signal
 from pytest_kvcache.text import printable
 
@@ -26,11 +30,15 @@ TOKENS_AT_END_IN_2_5_COPIES = 48
 SAME_CHARACTER_AT_END = 40
 DECORATION = 256
 """Characters up to which repeated decoration is healthy. The longest in 25,000 healthy documents: 146."""
+COPIES_IN_CODE = 6
+PROSE_SIGNS = 0.15
+"""Units with more signs and digits than in prose go on in code for some lines, to end again."""
 UNIT_SHOWN = 40
 """Characters of the repeated unit that evidence shows."""
 ALIKE = 0.6
 """Share of their words that two inexact loops have in common if they are about the same."""
 
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W\d_]{{3}}")
 _STUCK = frozenset("!?,;，。！？；…\ufffd\0")
 """No letters or digits, but no decoration either."""
 
@@ -84,11 +92,27 @@ def shown(unit: str, in_text: bool, copies: float) -> str:
     return f"{'token' if len(unit) == 1 else 'tokens'} {printable(ids, UNIT_SHOWN)} {times}"
 
 
+def _is_of_a_table(unit: str) -> bool:
+    """Whether a unit is numbers and signs without a word: columns of tables repeat so."""
+    if _WORD.search(unit):
+        return False
+    if any(char.isalnum() for char in unit):
+        return any(not char.isalpha() and not char.isspace() for char in unit)
+    return bool(unit.strip()) and not any(char in _STUCK for char in unit)
+
+
+def _goes_on(run: Run, text: str) -> bool:
+    """Whether a run is a few lines of code or data that end again."""
+    unit = run.unit(text)
+    signs = sum(not char.isalpha() and not char.isspace() for char in unit)
+    return run.end < len(text) and run.copies < COPIES_IN_CODE and signs > PROSE_SIGNS * len(unit)
+
+
 def _exact(run: Run, sequence: str, in_text: bool) -> Loop:
     unit = run.unit(sequence)
     return Loop(
         kind="stuck" if run.period == 1 else "loop",
-        severity="fail",
+        severity="warn" if in_text and run.length <= DECORATION and _is_of_a_table(unit) else "fail",
         in_text=in_text,
         start=run.start,
         end=run.end,
@@ -120,7 +144,7 @@ def _loops_in_tokens(sequence: str, text: str) -> list[Loop]:
         in_text = _shown_by(run, longest)
         if in_text is None:
             loops.append(_exact(run, sequence, in_text=False))
-        elif not _is_decoration(in_text.unit(text), in_text.length):
+        elif not _is_decoration(in_text.unit(text), in_text.length) and not _goes_on(in_text, text):
             loops.append(_exact(in_text, text, in_text=True))
     return loops
 
@@ -136,7 +160,7 @@ def _breaks_a_text_rule(run: Run, text: str) -> bool:
     at_end = run.end == len(text)
     tokens = run.copies * len(run.unit(text).encode(errors="surrogatepass")) / BYTES_PER_TOKEN
     same_character = at_end and run.period == 1 and run.length >= SAME_CHARACTER_AT_END
-    return same_character or _breaks_a_rule(tokens, run.copies, at_end)
+    return same_character or (_breaks_a_rule(tokens, run.copies, at_end) and not _goes_on(run, text))
 
 
 def _breaks_a_rule(tokens: float, copies: float, at_end: bool) -> bool:

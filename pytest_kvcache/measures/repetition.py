@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pytest_kvcache.measures.views import Outputlike, view_output
+from pytest_kvcache.measures.views import UNSPACED, Outputlike, view_output
 
-_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
-"""Kana, Han and Hangul: every character counts as a word."""
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 
 
 def ngram_repetition(output: Outputlike, n: int) -> float:

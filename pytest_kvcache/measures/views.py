@@ -10,6 +10,9 @@ from pytest_kvcache.records import Output, Prompt
 BYTES_PER_TOKEN = 4
 """UTF-8 bytes that a token stands for, about: 4 letters of English, 1.3 Chinese characters."""
 
+UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
+"""Kana, Han and Hangul, for a class of a regular expression: every character counts as a word."""
+
 Outputlike = Output | str | Sequence[int]
 """An output with all it carries, its text alone, or its token ids alone."""
 
