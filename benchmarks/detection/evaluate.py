@@ -134,7 +134,7 @@ def judge_real(half: Half) -> Iterator[Result]:
             damage if real.is_broken else None,
             real.prompt,
         )
-        yield judge(document, real.output, score=real.score(), peers=PEERS)
+        yield judge(document, real.output, score=real.score, peers=PEERS)
 
 
 def judge(
