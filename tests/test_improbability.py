@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from pytest_kvcache.measures.improbability import PROOF, SUSPICION, WINDOW, find_improbable
+from pytest_kvcache.measures.improbability import (
+    PROOF,
+    PROOF_WINDOW,
+    SHORTEST,
+    SUSPICION,
+    find_improbable,
+)
 from pytest_kvcache.records import Score
 
 Values = NDArray[np.float64] | Sequence[float]
@@ -37,8 +43,8 @@ def test_a_stretch_that_the_baseline_would_not_write_is_found_with_its_place() -
     surprise[120:250] = 6.0
     (signal,) = find_improbable(score(surprise, np.full(300, -0.1)))
     assert (signal.kind, signal.severity, signal.unit) == ("improbable", "fail", "token")
-    assert abs(signal.start - 120) < WINDOW
-    assert abs(signal.end - 250) < WINDOW
+    assert abs(signal.start - 120) < PROOF_WINDOW
+    assert abs(signal.end - 250) < PROOF_WINDOW
     assert signal.evidence == "up to 6.0 nats per token less probable than what the baseline would write"
 
 
@@ -73,7 +79,7 @@ def test_one_choice_for_each_token_suffices() -> None:
 
 
 def test_too_short_an_output_is_not_judged() -> None:
-    assert find_improbable(score(np.full(WINDOW - 1, 20.0), np.full(WINDOW - 1, -1.0))) == []
+    assert find_improbable(score(np.full(SHORTEST - 1, 20.0), np.full(SHORTEST - 1, -1.0))) == []
     assert find_improbable(score([], [])) == []
 
 

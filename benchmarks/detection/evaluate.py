@@ -116,8 +116,8 @@ def judge_scored(corpus: Path, half: Half) -> Iterator[Result]:
 def judge_real(half: Half) -> Iterator[Result]:
     """Yield what is found in real outputs that are known to be healthy or broken.
 
-    The baseline's log-probabilities are at hand, its own output is not: the small model loops by
-    itself, and what is asked here is whether a loop is seen, whoever wrote it.
+    The baseline's log-probabilities are at hand. Its own output tells of lengths alone: the small model
+    loops by itself, and what is asked here is whether a loop is seen, whoever wrote it.
     """
     for real in documents(half):
         if real.is_broken is None:
@@ -134,7 +134,7 @@ def judge_real(half: Half) -> Iterator[Result]:
             damage if real.is_broken else None,
             real.prompt,
         )
-        yield judge(document, real.output, score=real.score, peers=PEERS)
+        yield judge(document, real.output, score=real.score, beside=real.baseline, peers=PEERS)
 
 
 def judge(
@@ -142,17 +142,22 @@ def judge(
     output: Output | None = None,
     *,
     score: Score | None = None,
+    beside: Output | None = None,
     peers: Mapping[str, Peer] = MappingProxyType({}),
     decode: Decode | None = None,
 ) -> Result:
     """Let our detectors and the peers look at one document.
 
-    ``output`` stands for the document's own text where more is known of it, with the baseline's ``score``.
-    ``decode`` places in characters what a signal places in tokens; without it they are taken to
+    ``output`` stands for the document's own text where more is known of it, with the baseline's
+    ``score``, and its own output ``beside`` to compare lengths. ``decode`` places in characters what a
+    signal places in tokens; without it they are taken to
     be of equal length.
     """
     seen = output or Output(document.id, (), document.token_ids, document.text, document.finish_reason)
     signals = find_degeneration(seen, prompt=document.prompt, baseline=document.baseline, score=score)
+    if beside is not None:
+        paired = find_degeneration(seen, prompt=document.prompt, baseline=beside)
+        signals += [signal for signal in paired if signal.kind in ("early-end", "runaway")]
     found = tuple(_found(signal, seen, decode) for signal in signals)
     alarms = tuple(name for name, alarms_at in peers.items() if alarms_at(document))
     shown = document.damage.start if document.damage else min((each.start for each in found), default=0)

@@ -187,7 +187,7 @@ def _shown_by(run: Run, longest: list[Run]) -> Run | None:
 
 
 def _is_decoration(unit: str, length: int) -> bool:
-    if length > DECORATION or not unit.strip("\n"):
+    if length > DECORATION or ("\n" in unit and unit.strip()) or not unit.strip("\n"):
         return False
     return not any(char.isalnum() or char in _STUCK for char in unit)
 
