@@ -55,11 +55,12 @@ def find_improbable(score: Score) -> list[Signal]:
         return []
     window = min(SUSPICION_WINDOW, surprise.size)
     proofs = _means(surprise, PROOF_WINDOW)
+    means = _means(surprise, window)
     signals = []
-    for first, last in _runs(_means(surprise, window) >= SUSPICION):
+    for first, last in _runs(means >= SUSPICION):
         end = last - 1 + window
         proved = bool((proofs[max(0, first - PROOF_WINDOW + window) : end] >= PROOF).any())
-        signals.append(_signal(float(surprise[first:end].mean()), first, end, proved=proved))
+        signals.append(_signal(float(means[first:last].max()), first, end, proved=proved))
     return signals
 
 
@@ -85,9 +86,9 @@ def _surprise(score: Score) -> NDArray[np.float64]:
     return np.nan_to_num(surprise, nan=0.0).clip(0, WORST)
 
 
-def _signal(mean: float, start: int, end: int, *, proved: bool) -> Signal:
+def _signal(worst: float, start: int, end: int, *, proved: bool) -> Signal:
     severity: Literal["fail", "warn"] = "fail" if proved else "warn"
-    evidence = f"{mean:.1f} nats per token less probable than what the baseline would write"
+    evidence = f"up to {worst:.1f} nats per token less probable than what the baseline would write"
     return Signal("improbable", severity, "token", start, end, evidence)
 
 
