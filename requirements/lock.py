@@ -46,7 +46,7 @@ def write(name: str, pins: list[str]) -> None:
 def main() -> None:
     if sys.version_info[:2] != (3, 11) or sys.platform != "linux":
         sys.exit("lock: run this with Python 3.11 on Linux, for which the lock files are made")
-    write("cpu.lock", [*resolve(".[cpu,dev,refmodels]"), WEIGHTS])
+    write("cpu.lock", [*resolve(".[cpu,detection,dev,refmodels]"), WEIGHTS])
     write("plugin.lock", resolve(".[test]", "setuptools>=77"))
 
 
