@@ -30,6 +30,8 @@ import sys
 import time
 from pathlib import Path
 
+from lifelike import lifelike_ids, text_of
+
 from pytest_kvcache.engines import wire
 from pytest_kvcache.records import (
     EngineSpec,
@@ -41,8 +43,6 @@ from pytest_kvcache.records import (
     ScoreRequest,
     ScoringPath,
 )
-
-WORDS = [f"word{i}" for i in range(2000)]
 
 
 class Script:
@@ -99,16 +99,14 @@ class Script:
         )
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Output:
-        seed = f"{self.spec.model}|{prompt.id}|{self.spec.kv_cache_dtype}"
-        dice = random.Random(seed)
-        ids = [dice.randrange(len(WORDS)) for _ in range(sampling.max_tokens)]
+        ids = lifelike_ids(f"{self.spec.model}|{prompt.id}|{self.spec.kv_cache_dtype}", sampling.max_tokens)
         script = self.arguments.get("script", "healthy")
         if script == "loop":
             ids = (ids[:8] + [7, 8, 9, 10] * len(ids))[: sampling.max_tokens]
         if script == "empty":
             ids = []
         reason = "stop" if script == "empty" else "length"
-        return Output(prompt.id, (1, 2, 3), tuple(ids), " ".join(WORDS[i] for i in ids), reason)
+        return Output(prompt.id, (1, 2, 3), tuple(ids), text_of(ids), reason)
 
     def score(self, request: ScoreRequest, k: int, path: ScoringPath | None = None) -> Score:
         dice = random.Random(f"{request.prompt_id}|{self.spec.kv_cache_dtype}|{path}")

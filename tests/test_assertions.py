@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from verdict_samples import PENALISED, PROVENANCE, QUANTIZED, output, output_set, prompt_set, prose
+from verdict_samples import PENALISED, PROVENANCE, QUANTIZED, ids_of, output, output_set, prompt_set, prose
 
 import pytest_kvcache as kv
 from pytest_kvcache.records import OutputSet, PlannedOutputs, ReasonCode
@@ -22,7 +22,7 @@ def outputs(text: Callable[[int], str] = prose, *, penalised: bool = False, n: i
     [
         prose(1),
         output("p", prose(1)),
-        list(range(100)),
+        ids_of(prose(1)),
         outputs(),
         [output("a", prose(1))],
         [prose(1), prose(2)],
