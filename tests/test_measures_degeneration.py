@@ -112,7 +112,6 @@ HEALTHY = {
     + "------|" * 20
     + "\n"
     + "\n".join(f"| {prose(k, 2)} |" for k in range(20)),
-    "an empty form": "Fill in:\n" + "|    |    |\n" * 12,
     "indented code": "def f():\n" + " " * 100 + "return 1\n" + prose(3),
     "a refrain": "\n".join(prose(k, 40) + "\nOh my darling, oh my darling" for k in range(6)),
     "JSON records": "\n".join(f'{{"id": {k}, "name": "{prose(k, 1)}", "tags": []}}' for k in range(40)),
@@ -127,6 +126,12 @@ def test_healthy_text_is_left_alone(name: str) -> None:
     text = HEALTHY[name]
     assert find_degeneration(text) == []
     assert find_degeneration(output("p", text)) == []
+
+
+@pytest.mark.parametrize("rows", ["|    |    |\n" * 12, "0.0, 1.0, " * 12, "+--+--+\n" * 20])
+def test_rows_of_signs_or_numbers_are_suspicious_but_prove_nothing(rows: str) -> None:
+    (signal,) = find_degeneration("Fill in:\n" + rows)
+    assert (signal.kind, signal.severity) == ("loop", "warn")
 
 
 def test_decoration_without_end_is_a_finding() -> None:

@@ -58,13 +58,15 @@ PROVENANCE = Provenance(
 QUANTIZED = replace(PROVENANCE, kv_cache_dtype="fp8_e4m3", kv_cache_quantized=True, kv_scales="unit")
 
 WORDS = [f"{a}{b}" for a in "bcdfghklmnprstvw" for b in ("a", "e", "in", "ol", "un", "ird", "or", "est")]
+COMMON = ("the", "of", "and", "to", "is", "that", "it", "with")
 
-_IDS = {f"{blank}{word}": k for k, word in enumerate(WORDS) for blank in ("", " ")}
+_IDS = {f"{blank}{word}": k for k, word in enumerate([*COMMON, *WORDS]) for blank in ("", " ")}
 
 
 def prose(seed: int, words: int = 120) -> str:
+    """Return words of no language but with those among them that no text can do without."""
     rng = random.Random(seed)
-    return " ".join(rng.choice(WORDS) for _ in range(words))
+    return " ".join(rng.choice(COMMON if rng.random() < 0.3 else WORDS) for _ in range(words))
 
 
 def ids_of(text: str) -> tuple[int, ...]:
