@@ -1,7 +1,8 @@
 """The detection benchmark's commands: ``PYTHONPATH=benchmarks python -m detection COMMAND``.
 
 ``all`` builds the corpus, evaluates both halves, measures speed, and writes
-``docs/detection-results.md``, ``docs/detection-speed.md`` and the plots in ``docs/detection/``.
+``docs/detection-results.md``, ``docs/detectors/figures.md``, ``docs/detection-speed.md`` and the plots in
+``docs/detection/``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from detection import speed
 from detection.corpus import HALVES, Half
+from detection.detector_pages import figures
 from detection.evaluate import Result, evaluate, judge_documents, read_evaluation, write_evaluation
 from detection.report import report, summary
 from detection.tokenizers import load
@@ -96,11 +98,16 @@ def look_at_half(options: argparse.Namespace) -> None:
 
 
 def write_report(options: argparse.Namespace) -> None:
-    page = report(read_evaluation(options.corpus, options.half))
-    if options.half == "tuning":
-        print(page)
-    else:
-        _write("detection-results.md", page)
+    evaluation = read_evaluation(options.corpus, options.half)
+    pages = {
+        "detection-results.md": report(evaluation),
+        "detectors/figures.md": figures(evaluation, speed.recorded_speed(options.corpus)),
+    }
+    for name, page in pages.items():
+        if options.half == "tuning":
+            print(page)
+        else:
+            _write(name, page)
 
 
 def time_it(options: argparse.Namespace) -> None:
@@ -113,10 +120,12 @@ def time_it(options: argparse.Namespace) -> None:
 
 
 def write_plots(options: argparse.Namespace) -> None:
-    from detection import plots
+    from detection import detector_plots, plots
 
     results = read_evaluation(options.corpus, "test").documents
-    for name, svg in plots.draw(results, speed.read_speed(options.corpus)).items():
+    drawn = plots.draw(results, speed.read_speed(options.corpus))
+    drawn |= detector_plots.draw(results, detector_plots.scores_of(options.corpus, "test"))
+    for name, svg in drawn.items():
         _write(f"detection/{name}.svg", svg)
 
 
@@ -127,8 +136,8 @@ def do_all(options: argparse.Namespace) -> None:
         look_at_half(
             argparse.Namespace(corpus=options.corpus, half=half, quick=False, kind=None, misses=False)
         )
-    write_report(argparse.Namespace(corpus=options.corpus, half="test"))
     time_it(argparse.Namespace(corpus=options.corpus, record=True))
+    write_report(argparse.Namespace(corpus=options.corpus, half="test"))
     write_plots(options)
 
 

@@ -1,9 +1,7 @@
-"""Plots: the evaluation's curves as small SVG files that come out equal, byte by byte, each time."""
+"""Plots: the evaluation's curves, ours beside the published rules'."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -11,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from detection.drawing import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE, panels, to_svg
 from detection.evaluate import Result
 from detection.inputs import HEALTHY
 from detection.peers import PEERS
@@ -26,34 +25,6 @@ from detection.rates import (
 from detection.speed import SIZES, Speed
 from pytest_kvcache.measures.paired import Interval
 
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "detection",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["sans-serif", "DejaVu Sans"],
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e5e5e5",
-    "legend.frameon": False,
-    "xtick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.major.size": 0,
-    "ytick.minor.size": 0,
-}
-# Okabe and Ito's colours, which stay apart for all kinds of colour vision.
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
-    "#000000",
-    "#e69f00",
-    "#56b4e9",
-    "#009e73",
-    "#f0e442",
-    "#0072b2",
-    "#d55e00",
-    "#cc79a7",
-)
-GREY = "#bbbbbb"
 SHOWN: dict[str, tuple[str, str, str]] = {
     "fail": (RED, "o", "-"),
     "fail or warn": (RED, "o", ":"),
@@ -84,40 +55,40 @@ def draw(results: Sequence[Result], speed: Speed) -> dict[str, str]:
 def _recall_by_noise(results: Sequence[Result]) -> str:
     noises = _noises(results)
     figure = Figure(figsize=(10, 2.8))
-    panels = _panels(figure, [f"period {band}" for band in PERIOD_BANDS])
-    for axes, band in zip(panels, PERIOD_BANDS, strict=True):
+    drawn = panels(figure, [f"period {band}" for band in PERIOD_BANDS])
+    for axes, band in zip(drawn, PERIOD_BANDS, strict=True):
         for name, rule in _shown():
             shares = [share(loops(results, noise, band), rule) for noise in noises]
             _curve(axes, name, [100 * noise for noise in noises], shares)
         axes.set_xticks([100 * noise for noise in noises])
     figure.supxlabel("noise, % of tokens", fontsize=9)
-    return _svg(figure, panels[0])
+    return to_svg(figure, drawn[0])
 
 
 def _recall_by_period(results: Sequence[Result]) -> str:
     noises = _noises(results)
     figure = Figure(figsize=(9, 2.8))
-    panels = _panels(figure, [f"{noise:.0%} noise" for noise in noises])
+    drawn = panels(figure, [f"{noise:.0%} noise" for noise in noises])
     places = list(range(len(PERIOD_BANDS)))
-    for axes, noise in zip(panels, noises, strict=True):
+    for axes, noise in zip(drawn, noises, strict=True):
         for name, rule in _shown():
             _curve(axes, name, places, [share(loops(results, noise, band), rule) for band in PERIOD_BANDS])
         axes.set_xticks(places, list(PERIOD_BANDS))
     figure.supxlabel("tokens of the repeated unit", fontsize=9)
-    return _svg(figure, panels[0] if len(panels) else None)
+    return to_svg(figure, drawn[0] if len(drawn) else None)
 
 
 def _recall_by_length(results: Sequence[Result]) -> str:
     noises = _noises(results)
     figure = Figure(figsize=(9, 2.8))
-    panels = _panels(figure, [f"{noise:.0%} noise" for noise in noises])
-    for axes, noise in zip(panels, noises, strict=True):
+    drawn = panels(figure, [f"{noise:.0%} noise" for noise in noises])
+    for axes, noise in zip(drawn, noises, strict=True):
         group = loops(results, noise)
         for name, rule in _shown():
             classes = [[r for r in group if low <= damaged_tokens(r) < high] for low, high in _classes()]
             _curve(axes, name, [low for low, _ in _classes()], [share(c, rule) for c in classes])
     figure.supxlabel("length of the loop, tokens (at least)", fontsize=9)
-    return _svg(figure, panels[0] if len(panels) else None)
+    return to_svg(figure, drawn[0] if len(drawn) else None)
 
 
 def _false_alarms(results: Sequence[Result]) -> str:
@@ -144,7 +115,7 @@ def _false_alarms(results: Sequence[Result]) -> str:
     axes.set_yticks(range(len(groups)), [str(kind) for (kind,), _ in groups])
     axes.invert_yaxis()
     axes.set_xlabel("healthy documents with an alarm, % (none at the left edge; dotted: the aim)")
-    return _svg(figure, axes)
+    return to_svg(figure, axes)
 
 
 def _scaling(speed: Speed) -> str:
@@ -170,7 +141,7 @@ def _scaling(speed: Speed) -> str:
     axes.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
     axes.set_xlabel("tokens")
     axes.set_ylabel("time per token, relative to 1,000 tokens")
-    return _svg(figure, axes)
+    return to_svg(figure, axes)
 
 
 def _relative(seconds: Sequence[float]) -> list[float]:
@@ -191,16 +162,6 @@ def _shown() -> Iterator[tuple[str, Rule]]:
     return ((name, RULES[name]) for name in SHOWN)
 
 
-def _panels(figure: Figure, titles: Sequence[str]) -> Sequence[Axes]:
-    """Return panels side by side that share an axis of percent."""
-    panels: Sequence[Axes] = figure.subplots(1, max(1, len(titles)), sharey=True, squeeze=False)[0]
-    for axes, title in zip(panels, titles, strict=False):
-        axes.set_title(title, fontsize=9)
-        axes.set_ylim(-3, 103)
-    panels[0].set_ylabel("found, %")
-    return panels[: len(titles)]
-
-
 def _curve(axes: Axes, name: str, places: Sequence[float], shares: Sequence[Interval | None]) -> None:
     colour, marker, line = SHOWN[name]
     known = [(place, 100 * each.value) for place, each in zip(places, shares, strict=True) if each]
@@ -218,35 +179,3 @@ def _curve(axes: Axes, name: str, places: Sequence[float], shares: Sequence[Inte
 
 def _legend(name: str) -> str:
     return name if name in PEERS else f"ours, {name}"
-
-
-def _svg(figure: Figure, labelled: Axes | None) -> str:
-    """Return a figure as SVG, the legend of one of its panels beside it."""
-    if labelled is not None:
-        handles, labels = labelled.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right center", fontsize=8)
-    figure.set_layout_engine("constrained")
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return _shortened(stream.getvalue())
-
-
-def _shortened(svg: str) -> str:
-    """Round coordinates, name styles once, and leave out what shows nothing: groups, clips, metadata."""
-    svg = re.sub(r"\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", svg)
-    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", ">\n<")
-    svg = re.sub(
-        r" transform=\"rotate\(-0 [^\"]*\"| clip-path=\"[^\"]*\"|<!--.*?-->|(?<=<g) id=\"[^\"]*\""
-        r"|<metadata>.*?</metadata>\n|<defs>\n<clipPath.*</clipPath>\n</defs>\n|<!DOCTYPE.*?>\n",
-        "",
-        svg,
-        flags=re.DOTALL,
-    )
-    if "<g " not in svg:
-        svg = re.sub(r"</?g/?>\n", "", svg)
-    styles = dict.fromkeys(re.findall(r" style=\"([^\"]*)\"", svg))
-    rules = []
-    for number, style in enumerate(styles):
-        svg = svg.replace(f' style="{style}"', f' class="s{number}"')
-        rules.append(f".s{number}{{{style}}}")
-    return svg.replace("</style>", "".join(rules) + "</style>", 1).strip() + "\n"

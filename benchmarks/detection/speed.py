@@ -120,17 +120,28 @@ def shares_of_time(outputs: Iterable[Output]) -> tuple[tuple[str, float], ...]:
 
 
 def write_speed(corpus: Path, speed: Speed) -> None:
-    path = corpus / "results" / "speed.json"
+    path = _speed_file(corpus)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, msgspec.json.encode(speed))
 
 
 def read_speed(corpus: Path) -> Speed:
     """Return the last measurement. Raises UsageError if there was none."""
-    path = corpus / "results" / "speed.json"
-    if not path.exists():
+    speed = recorded_speed(corpus)
+    if speed is None:
+        path = _speed_file(corpus)
         raise UsageError(f"{path} is missing: run `python -m detection speed --record` first")
-    return msgspec.json.decode(path.read_bytes(), type=Speed)
+    return speed
+
+
+def recorded_speed(corpus: Path) -> Speed | None:
+    """Return the last measurement, if there was one."""
+    path = _speed_file(corpus)
+    return msgspec.json.decode(path.read_bytes(), type=Speed) if path.exists() else None
+
+
+def _speed_file(corpus: Path) -> Path:
+    return corpus / "results" / "speed.json"
 
 
 def tables(speed: Speed) -> str:

@@ -64,6 +64,14 @@ def find_improbable(score: Score) -> list[Signal]:
     return signals
 
 
+def mean_surprises(score: Score, window: int) -> NDArray[np.float64]:
+    """Return float64[n - window + 1]: the mean surprise of each window, by where it begins, in nats.
+
+    Raises as `find_improbable` does.
+    """
+    return _means(_surprise(score), window)
+
+
 def _means(surprise: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Return the mean of each window, by where it begins; nothing if the output is shorter."""
     if surprise.size < window:
