@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import cached_property
 from math import log, sqrt
 from operator import mul
 
@@ -78,7 +78,7 @@ _WORDS_AND_UNSPACED = re.compile(rf"[{UNSPACED}]|\d+|[^\W\d{UNSPACED}]+|[^\w\s]+
 _NUMBER = "#"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sequenced:
     """An output as one sequence of elements that are equal where its words or tokens are."""
 
@@ -93,11 +93,15 @@ class Sequenced:
     def in_text(self) -> bool:
         return self.kind != "tokens"
 
-    def place(self, start: int, end: int) -> tuple[int, int]:
-        """Return where words ``[start, end)`` stand, in characters."""
-        words = islice(_pattern(self.text).finditer(self.text), start, end)
-        places = [match.span() for match in words]
-        return places[0][0], places[-1][1]
+    @cached_property
+    def places(self) -> list[tuple[int, int]]:
+        """Where each word stands, in characters."""
+        return [match.span() for match in _pattern(self.text).finditer(self.text)]
+
+    @cached_property
+    def shares(self) -> tuple[float, float]:
+        """Of punctuation and of digits among all words."""
+        return _shares_among(self.words)
 
 
 def find_near_loops(view: View) -> list[Loop]:
@@ -222,7 +226,7 @@ class _Finding:
         copies = (end - start) / alignment.period
         if sequence.in_text:
             unit = " ".join(_unit(alignment, sequence))
-            start, end = sequence.place(start, end)
+            start, end = sequence.places[start][0], sequence.places[end - 1][1]
         else:
             unit = sequence_of_ids(alignment.unit)
         repeated = shown(unit, sequence.in_text, copies)
@@ -260,7 +264,12 @@ def _unit(alignment: Alignment, sequence: Sequenced) -> list[str]:
 
 def _shares(alignment: Alignment, sequence: Sequenced) -> tuple[float, float]:
     """Return the shares of punctuation and digits: of the stretch, or of the whole text for tokens."""
-    words = sequence.words[alignment.start : alignment.end] if sequence.in_text else sequence.words
+    if not sequence.in_text:
+        return sequence.shares
+    return _shares_among(sequence.words[alignment.start : alignment.end])
+
+
+def _shares_among(words: Sequence[str]) -> tuple[float, float]:
     if not words:
         return UNKNOWN_PUNCTUATION, UNKNOWN_DIGITS
     punctuation = sum(not word[0].isalnum() for word in words)
