@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         assert_no_ngram_repetition,
         assert_not_degenerate,
         assert_penalties_effective,
+        assert_recall,
     )
     from pytest_kvcache.errors import EngineError, KvCacheError, QualityError, UsageError
     from pytest_kvcache.measures.degeneration import find_degeneration
@@ -52,6 +53,7 @@ _HOMES = {
         "assert_no_ngram_repetition",
         "assert_not_degenerate",
         "assert_penalties_effective",
+        "assert_recall",
     ),
     "errors": ("EngineError", "KvCacheError", "QualityError", "UsageError"),
     "measures.degeneration": ("find_degeneration",),
@@ -131,6 +133,7 @@ __all__ = [
     "assert_no_ngram_repetition",
     "assert_not_degenerate",
     "assert_penalties_effective",
+    "assert_recall",
     "divergence",
     "find_degeneration",
     "first_divergence",

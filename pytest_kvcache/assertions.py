@@ -22,10 +22,11 @@ from pytest_kvcache.measures.divergence import Divergence, ScoreComparison, Scor
 from pytest_kvcache.measures.noninferiority import Means, judge
 from pytest_kvcache.measures.paired import mean_interval, paired_difference_interval
 from pytest_kvcache.measures.penalties import repetition_excess
+from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.measures.repetition import ngram_repetition
 from pytest_kvcache.measures.views import Outputlike, Promptlike, view_output
 from pytest_kvcache.policy import Limits
-from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, ReasonCode, Signal
+from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, Prompt, ReasonCode, Signal
 from pytest_kvcache.text import printable
 
 Outputs = Outputlike | OutputSet | PlannedOutputs | Iterable[Output] | Iterable[str]
@@ -137,6 +138,34 @@ def assert_penalties_effective(
         )
 
 
+def assert_recall(
+    output: OutputSet | PlannedOutputs,
+    baseline: OutputSet | PlannedOutputs | None = None,
+    *,
+    loss: float = DEFAULTS.recall_loss,
+    share: float | None = None,
+) -> None:
+    """Fail if fewer tasks have a right answer than under the baseline, or than a share of them.
+
+    Outputs are of a prompt set whose prompts have answers; of planned outputs only such sets count. With a
+    baseline it fails if the paired difference of the two shares of right answers lies beyond ``loss`` (0 to
+    1) with its 95 % interval; ``share`` (0 to 1) is a plain limit. The message names the tasks whose right
+    answers were lost. Raises :class:`~pytest_kvcache.errors.UsageError` for outputs without tasks, for
+    neither a baseline nor a share, and for fewer than two tasks beside a baseline.
+    """
+    if baseline is None and share is None:
+        raise UsageError("assert_recall: give the baseline's outputs, or the share of right answers to reach")
+    limits = {"loss": loss} if share is None else {"loss": loss, "share": share}
+    _check_margins("assert_recall", limits)
+    ours = _answers(output)
+    wrong = [name for name, answer in ours.items() if not answer.right]
+    if share is not None and len(ours) - len(wrong) < share * len(ours):
+        head = f"{len(ours) - len(wrong)} of {len(ours)} answers are right, less than a share of {share:.2f}"
+        raise QualityError(_recall_message(head, "wrong", ours, wrong), (ReasonCode.RECALL,))
+    if baseline is not None:
+        _check_recall_loss(ours, _answers(baseline), loss)
+
+
 def assert_divergence_within(
     candidate: Scores,
     baseline: Scores,
@@ -236,6 +265,65 @@ def _penalised(outputs: OutputSet | PlannedOutputs | Iterable[Output]) -> list[S
             f"assert_penalties_effective: no penalty was set for {names}; use a penalised prompt set"
         )
     return [each.outputs for each in penalised]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    prompt: Prompt
+    text: str
+    right: bool
+
+
+def _answers(outputs: OutputSet | PlannedOutputs) -> dict[str, _Answer]:
+    """Return what was answered to each task, by set and prompt. Raises UsageError if there are none."""
+    sets = outputs.sets if isinstance(outputs, PlannedOutputs) else (outputs,)
+    answers = {}
+    for each in sets:
+        if each.prompt_set.is_tasks:
+            prompts = {prompt.id: prompt for prompt in each.prompt_set.prompts}
+            for output in each:
+                prompt = prompts[output.prompt_id]
+                name = f"{each.prompt_set.name}/{prompt.id}" if len(sets) > 1 else prompt.id
+                answers[name] = _Answer(prompt, output.text, is_right(output.text, prompt))
+    if not answers:
+        names = ", ".join(each.prompt_set.name for each in sets)
+        raise UsageError(
+            f"assert_recall: the prompts of {names} have no answers; use a set of tasks, e.g. smoke-tasks"
+        )
+    return answers
+
+
+def _asked(answers: Mapping[str, _Answer]) -> Iterator[tuple[str, Prompt]]:
+    return ((name, answer.prompt) for name, answer in answers.items())
+
+
+def _check_recall_loss(ours: Mapping[str, _Answer], theirs: Mapping[str, _Answer], margin: float) -> None:
+    if [*_asked(ours)] != [*_asked(theirs)]:
+        raise UsageError("assert_recall: output and baseline are not of the same prompts")
+    _check_enough("assert_recall", len(ours))
+    lost = [name for name in ours if theirs[name].right and not ours[name].right]
+    gained = sum(ours[name].right and not theirs[name].right for name in ours)
+    interval = paired_difference_interval(len(lost), gained, len(ours))
+    if interval.low > margin:
+        before = sum(each.right for each in theirs.values())
+        head = (
+            f"{before - len(lost) + gained} of {len(ours)} answers are right, the baseline's {before}: a "
+            f"loss of {interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}], beyond the margin "
+            f"{margin:.2f}"
+        )
+        raise QualityError(_recall_message(head, "lost", ours, lost), (ReasonCode.RECALL,))
+
+
+def _recall_message(head: str, what: str, answers: Mapping[str, _Answer], names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    lines = [head, f"{what}: {', '.join(map(printable, names[:NAMED]))}{more}"]
+    for name in names[:SHOWN]:
+        given, wanted = (
+            printable(answers[name].text, AFTER),
+            printable(answers[name].prompt.answer or "", AFTER),
+        )
+        lines.append(f'  {printable(name)}: "{given}" for "{wanted}"')
+    return "\n".join(lines)
 
 
 def _check_enough(name: str, outputs: int) -> None:

@@ -2,9 +2,10 @@
 
 The *primary* endpoints compare what both engines think of the baseline's own texts, prompt by prompt: each
 must lie within its margin with its whole 95 % interval, and is undecided where it does not. *Secondary*
-endpoints (degenerate, suspicious, empty and run-away outputs, repetition under penalties) pair outputs
-of the same prompt; they hold a pass up only where the interval lies beyond the margin. Either fails where
-it is beyond at the level corrected for all endpoints (:mod:`~pytest_kvcache.measures.noninferiority`).
+endpoints (degenerate, suspicious, empty and run-away outputs, repetition under penalties, wrong answers)
+pair outputs of the same prompt; they hold a pass up only where the interval lies beyond the margin. Either
+fails where it is beyond at the level corrected for all endpoints
+(:mod:`~pytest_kvcache.measures.noninferiority`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pytest_kvcache.measures.noninferiority import Differences, Judgement, Means
 from pytest_kvcache.measures.paired import Interval, share_interval
 from pytest_kvcache.measures.penalties import pair_outputs, repetition_excess
 from pytest_kvcache.measures.power import BETA
+from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import (
     Message,
@@ -94,7 +96,7 @@ class Faults:
 
 
 def find_faults(evidence: Sequence[Evidence]) -> list[Faults]:
-    """Look for faults in all outputs, in the order of the evidence."""
+    """Look for faults in all outputs but those of tasks, in the order of the evidence."""
     return [
         Faults(
             each.penalised,
@@ -104,6 +106,17 @@ def find_faults(evidence: Sequence[Evidence]) -> list[Faults]:
             suspicious=(_is_suspicious(ours, prompt, theirs), _is_suspicious(theirs, prompt, ours)),
         )
         for each in evidence
+        if not each.prompt_set.is_tasks
+        for prompt, ours, theirs in each.pairs()
+    ]
+
+
+def wrong_answers(evidence: Sequence[Evidence]) -> list[tuple[bool, bool]]:
+    """Return for each task whether the candidate's and the baseline's answer are wrong."""
+    return [
+        (not is_right(ours.text, prompt), not is_right(theirs.text, prompt))
+        for each in evidence
+        if each.prompt_set.is_tasks
         for prompt, ours, theirs in each.pairs()
     ]
 
@@ -165,6 +178,7 @@ _KINDS = {
     "suspicious_excess": _Kind(ReasonCode.SUSPICIOUS, "excess of suspicious outputs"),
     "empty_excess": _Kind(ReasonCode.EMPTY, "excess of empty outputs"),
     "runaway_excess": _Kind(ReasonCode.RUNAWAY, "excess of run-away outputs"),
+    "recall_loss": _Kind(ReasonCode.RECALL, "loss of right answers"),
     "penalised_repetition_excess": _Kind(
         ReasonCode.PENALTIES, "4-gram repetition that remains under penalties, over the baseline's,"
     ),
@@ -215,6 +229,7 @@ def secondary_samples(faults: Sequence[Faults], evidence: Sequence[Evidence]) ->
         "suspicious_excess": [each.suspicious for each in faults],
         "empty_excess": [each.empty for each in faults],
         "runaway_excess": [each.ran_away for each in faults],
+        "recall_loss": wrong_answers(evidence),
     }
     samples: dict[str, Sample] = {
         name: Differences(np.array([ours - theirs for ours, theirs in pairs], dtype=np.int8))
@@ -228,7 +243,9 @@ def secondary_samples(faults: Sequence[Faults], evidence: Sequence[Evidence]) ->
     return samples
 
 
-def figures(faults: Sequence[Faults], samples: Mapping[str, Sample]) -> Iterator[Endpoint]:
+def figures(
+    faults: Sequence[Faults], evidence: Sequence[Evidence], samples: Mapping[str, Sample]
+) -> Iterator[Endpoint]:
     """Yield what nothing is decided by, for people to read."""
     if "same_top_loss" in samples:
         loss = samples["same_top_loss"].interval()
@@ -237,6 +254,9 @@ def figures(faults: Sequence[Faults], samples: Mapping[str, Sample]) -> Iterator
         for side, name in enumerate(("degenerate_candidate", "degenerate_baseline")):
             count = sum(each.degenerate[side] or each.empty[side] for each in faults)
             yield _figure(name, share_interval(count, len(faults)))
+    if wrong := wrong_answers(evidence):
+        for side, name in enumerate(("recall_candidate", "recall_baseline")):
+            yield _figure(name, share_interval(sum(not each[side] for each in wrong), len(wrong)))
 
 
 def not_finite(comparisons: Comparisons) -> Iterator[Reason]:

@@ -125,8 +125,12 @@ def _jobs_of(request: Request) -> tuple[EngineJob, ...]:
 
 
 def is_scored(prompt_set: PromptSet) -> bool:
-    """Whether texts of this set are scored: a penalised text is not the model's own distribution."""
-    return not prompt_set.sampling.penalised
+    """Whether texts of this set are scored.
+
+    A penalised text is not the model's own distribution, and the few words of an answer say whether it
+    is right, not how a longer text would fare.
+    """
+    return not (prompt_set.sampling.penalised or prompt_set.is_tasks)
 
 
 def _distinct(prompt_sets: Sequence[PromptSet]) -> tuple[PromptSet, ...]:

@@ -80,6 +80,11 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     A healthy model under a penalty repeats nearly nothing; a tenth of all 4-grams repeated is what
     a reader starts to notice."""
+    recall_loss: Margin = 0.10
+    """Share of tasks by which the candidate may give fewer right answers than the baseline.
+
+    One answer in ten lost is what users of long documents and tools report as broken. Answers that hang
+    by a near tie change either way under any rounding; pairing sets those against each other."""
     baseline_degenerate: Share = 0.50
     """Share of unpenalised outputs that may be degenerate in the baseline itself; the share counts, not
     its interval.

@@ -15,7 +15,7 @@ class PromptSource:
     """Loads sets under ``--kv-prompts`` and ``--kv-max-tokens``."""
 
     own: PromptSet | None = None
-    """Takes the place of a shipped set's prompts, never of its name or sampling."""
+    """Takes the place of a shipped set's prompts, never of its name or sampling; tasks take that of tasks."""
     max_tokens: int | None = None
     """Takes the place of every set's own, whoever set it."""
 
@@ -26,7 +26,7 @@ class PromptSource:
         """
         is_shipped = isinstance(declared, str) and declared in shipped_prompt_sets()
         found = _read(declared, beside) if isinstance(declared, str) else declared
-        if self.own is not None and is_shipped:
+        if self.own is not None and is_shipped and self.own.is_tasks == found.is_tasks:
             found = replace(found, prompts=self.own.prompts)
         limit = self.max_tokens or max_tokens
         return found if limit is None else replace(found, sampling=replace(found.sampling, max_tokens=limit))

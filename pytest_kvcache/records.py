@@ -73,6 +73,10 @@ class Message:
     content: str
 
 
+Check = Literal["contains", "starts", "json", "tool-call"]
+"""How an output is held against a right answer: see :mod:`~pytest_kvcache.measures.recall`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """One prompt: either ``text`` to be continued, or chat ``messages`` for the model's template."""
@@ -82,6 +86,9 @@ class Prompt:
     """What sort of text it asks for: ``chat``, ``code``, ``list``, ``zh``, ... (free, few, stable)."""
     text: str | None = None
     messages: tuple[Message, ...] = ()
+    answer: str | None = None
+    """The right answer (JSON text where :attr:`check` reads JSON); None if many texts would do."""
+    check: Check = "contains"
 
     @property
     def content(self) -> str:
@@ -100,7 +107,16 @@ class PromptSet:
     @property
     def key(self) -> str:
         """Identifies the set by its content; the name does not count."""
-        return content_key([asdict(self)["prompts"], asdict(self.sampling)])
+        prompts = [asdict(prompt) for prompt in self.prompts]
+        for prompt in prompts:
+            if prompt["answer"] is None:
+                del prompt["answer"], prompt["check"]
+        return content_key([prompts, asdict(self.sampling)])
+
+    @property
+    def is_tasks(self) -> bool:
+        """Whether every prompt has a right answer: then outputs are judged by it, and by nothing else."""
+        return bool(self.prompts) and all(prompt.answer is not None for prompt in self.prompts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +346,7 @@ class ReasonCode(StrEnum):
     EMPTY = "empty"
     RUNAWAY = "runaway-length"
     REPETITION = "repetition"
+    RECALL = "recall-lost"
     PENALTIES = "penalties-ineffective"
     # the run itself
     ENGINE_FAILED = "engine-failed"
@@ -357,6 +374,7 @@ QUALITY_CODES = frozenset(
         ReasonCode.EMPTY,
         ReasonCode.RUNAWAY,
         ReasonCode.REPETITION,
+        ReasonCode.RECALL,
         ReasonCode.PENALTIES,
     }
 )

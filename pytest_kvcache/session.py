@@ -77,10 +77,11 @@ class Session:
         """Return the target's scores of its baseline's texts for a prompt set.
 
         Raises `EngineError` if either engine broke or refused the set, and `UsageError` for a penalised
-        set: its texts are not scored.
+        set and for tasks: their texts are not scored.
         """
         if not is_scored(prompt_set):
-            raise UsageError(f"{prompt_set.name} is sampled under penalties, and such texts are not scored")
+            why = "holds tasks" if prompt_set.is_tasks else "is sampled under penalties"
+            raise UsageError(f"{prompt_set.name} {why}, and such texts are not scored")
         self._include(Request(target, (prompt_set,), with_scores=True))
         return self._await(
             target,

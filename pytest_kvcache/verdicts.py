@@ -71,7 +71,7 @@ def decide(
     if not reasons:
         comparisons = compare_all(evidence)
         samples = {**primary_samples(comparisons), **secondary_samples(faults, evidence)}
-        measured = [*judge_endpoints(samples, limits), *figures(faults, samples)]
+        measured = [*judge_endpoints(samples, limits), *figures(faults, evidence, samples)]
         endpoints += measured
         reasons += [*not_finite(comparisons), *_reasons_of(measured)]
         reasons += [*too_little(comparisons, limits), *cache_unread(evidence)]

@@ -3,7 +3,7 @@
 Run like the real child, with the number of its socket as last argument. What it does is asked for by
 engine arguments, so that a test says it where it says everything else:
 
-``script``      ``healthy`` (default), ``loop`` or ``empty``: what it writes
+``script``      ``healthy`` (default), ``loop`` or ``empty``: what it writes; ``knows`` answers what can be
 ``delta_nll``   how much less probable it finds every text, in nats per token
 ``fail_at``     ``loading``, ``generating`` or ``scoring``: answers with a failure there
 ``crash_at``    the same places: ends with SIGKILL
@@ -105,6 +105,8 @@ class Script:
             ids = (ids[:8] + [7, 8, 9, 10] * len(ids))[: sampling.max_tokens]
         if script == "empty":
             ids = []
+        if script == "knows" and prompt.answer is not None:
+            return Output(prompt.id, (1, 2, 3), (1,), prompt.answer, "stop")
         reason = "stop" if script == "empty" else "length"
         return Output(prompt.id, (1, 2, 3), tuple(ids), text_of(ids), reason)
 

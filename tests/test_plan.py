@@ -5,6 +5,7 @@ from __future__ import annotations
 import scripted
 
 from pytest_kvcache.plan import Request, make_plan
+from pytest_kvcache.records import Prompt, PromptSet
 
 BASELINE = scripted.spec("auto")
 FP8 = scripted.spec("fp8_e4m3")
@@ -41,6 +42,13 @@ def test_a_verdict_brings_the_baseline_in_and_first() -> None:
 def test_penalised_texts_are_not_scored() -> None:
     plan = make_plan([Request(scripted.target(FP8, BASELINE), (SMALL, PENALISED), with_scores=True)])
     assert [job.score for job in plan.jobs] == [(SMALL,), (SMALL,)]
+
+
+def test_answers_are_not_scored() -> None:
+    tasks = PromptSet("tasks", (Prompt("p", "sum", text="1 + 1 =", answer="2"),))
+    plan = make_plan([Request(scripted.target(FP8, BASELINE), (SMALL, tasks), with_scores=True)])
+    assert [job.score for job in plan.jobs] == [(SMALL,), (SMALL,)]
+    assert [job.generate for job in plan.jobs] == [(SMALL, tasks), (SMALL, tasks)]
 
 
 def test_models_stay_together() -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tasks
 
 from pytest_kvcache.errors import UsageError
+from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.prompts._lines import MAX_LINE_BYTES, SamplingFields
 from pytest_kvcache.records import Message, Prompt, PromptSet, Sampling
@@ -126,6 +128,29 @@ def test_a_set_that_borrows_without_ids_borrows_all(tmp_path: Path) -> None:
     assert loaded.prompts == load_prompt_set("smoke").prompts
 
 
+def test_a_prompt_may_have_a_right_answer_as_text_or_as_json(tmp_path: Path) -> None:
+    call = {"name": "get_weather", "arguments": {"city": "Malmö"}}
+    lines = [
+        {"text": "a", "answer": "4821"},
+        {"text": "b", "answer": "4821", "check": "starts"},
+        {"text": "c", "answer": {"age": 36}, "check": "json"},
+        {"text": "d", "answer": call, "check": "tool-call"},
+    ]
+    loaded = load_prompt_set(write(tmp_path, *map(json.dumps, lines)))
+    assert [(prompt.answer, prompt.check) for prompt in loaded.prompts] == [
+        ("4821", "contains"),
+        ("4821", "starts"),
+        ('{"age": 36}', "json"),
+        (json.dumps(call, ensure_ascii=False), "tool-call"),
+    ]
+    assert loaded.is_tasks
+
+
+def test_a_set_with_and_without_answers_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD, '{"text": "x", "answer": "y"}')
+    assert refusal(path).startswith(f"{path}:2: in a set either every prompt has an answer or none has")
+
+
 # A file that is refused
 
 
@@ -153,6 +178,16 @@ MALFORMED = {
     "last message of the assistant": (
         f'{{"messages": [{USER}, {{"role": "assistant", "content": "x"}}]}}',
         "the last message is the assistant's",
+    ),
+    "check without an answer": ('{"text": "x", "check": "json"}', "give the answer as well"),
+    "unknown check": ('{"text": "x", "answer": "y", "check": "near"}', "'near' - at `$.check`"),
+    "wrong type of answer": ('{"text": "x", "answer": 7}', "got `int` - at `$.answer`"),
+    "answer of no word": ('{"text": "x", "answer": "?!"}', "neither letters nor digits"),
+    "text to be parsed": ('{"text": "x", "answer": "y", "check": "json"}', "json check is an object"),
+    "object to be read": ('{"text": "x", "answer": {"a": 1}}', "make it json or tool-call"),
+    "call without a name": (
+        '{"text": "x", "answer": {"arguments": {}}, "check": "tool-call"}',
+        "an object with name and arguments",
     ),
     "same id twice": ('{"id": "a", "text": "x"}', "the id 'a' is that of line 1"),
     "invalid JSON": ('{"text": "x",}', "JSON is malformed"),
@@ -289,8 +324,9 @@ def chinese(prompt: Prompt) -> bool:
     return len(re.findall(r"[\u4e00-\u9fff]", text)) > len(text) / 2
 
 
-def test_five_sets_are_shipped() -> None:
-    assert shipped_prompt_sets() == ("full", "full-frequency", "full-penalised", "smoke", "smoke-penalised")
+def test_seven_sets_are_shipped() -> None:
+    plain = ("full", "full-frequency", "full-penalised", "full-tasks")
+    assert shipped_prompt_sets() == (*plain, "smoke", "smoke-penalised", "smoke-tasks")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -322,7 +358,7 @@ def test_a_shipped_set_is_as_large_and_as_varied_as_documented(
 
 
 def test_the_smoke_tier_generates_at_most_8000_tokens_per_engine() -> None:
-    tier = [SHIPPED["smoke"], SHIPPED["smoke-penalised"]]
+    tier = [SHIPPED["smoke"], SHIPPED["smoke-penalised"], SHIPPED["smoke-tasks"]]
     assert sum(len(loaded.prompts) * loaded.sampling.max_tokens for loaded in tier) <= 8000
 
 
@@ -346,6 +382,27 @@ def test_a_penalised_set_has_the_prompts_of_its_plain_one(name: str, lender: str
     assert SHIPPED[name].sampling.penalised
 
 
+@pytest.mark.parametrize(("size", "prompts", "kinds"), [(tasks.SMOKE, 24, 7), (tasks.FULL, 48, 8)])
+def test_a_shipped_set_of_tasks_is_what_its_script_writes(size: tasks.Size, prompts: int, kinds: int) -> None:
+    shipped = SHIPPED[size.name]
+    assert (tasks.FOLDER / f"{size.name}.jsonl").read_text(encoding="utf-8").splitlines() == tasks.lines_of(
+        size
+    )
+    assert shipped.is_tasks
+    assert len(shipped.prompts) == len(set(bodies(shipped))) == prompts
+    assert len({prompt.kind for prompt in shipped.prompts}) == kinds
+
+
+def test_no_text_of_a_task_is_in_both_tiers() -> None:
+    both = bodies(SHIPPED["smoke-tasks"]) + bodies(SHIPPED["full-tasks"])
+    assert len(set(both)) == len(both)
+
+
+def test_a_task_is_not_answered_by_repeating_the_prompts_last_word() -> None:
+    for prompt in SHIPPED["smoke-tasks"].prompts + SHIPPED["full-tasks"].prompts:
+        assert not is_right(prompt.content.split()[-1], prompt)
+
+
 def test_the_two_penalised_full_sets_have_the_same_prompts() -> None:
     assert SHIPPED["full-frequency"].prompts == SHIPPED["full-penalised"].prompts
 
@@ -364,9 +421,11 @@ def test_the_key_of_a_set_is_that_of_its_content_and_not_of_its_name() -> None:
     smoke = SHIPPED["smoke"]
     assert replace(smoke, name="other").key == smoke.key
     changed = replace(smoke.prompts[0], kind="other")
+    answered = replace(smoke.prompts[0], answer="yes")
     others = [
+        replace(smoke, prompts=(answered, *smoke.prompts[1:])),
         replace(smoke, prompts=(changed, *smoke.prompts[1:])),
         replace(smoke, prompts=smoke.prompts[::-1]),
         replace(smoke, sampling=Sampling(max_tokens=161)),
     ]
-    assert len({smoke.key, *(other.key for other in others)}) == 4
+    assert len({smoke.key, *(other.key for other in others)}) == 5

@@ -95,11 +95,16 @@ def _own(path: Path, rows: Sequence[Row]) -> tuple[Prompt, ...]:
     if not rows:
         raise UsageError(printable(f"{path}: the file has no prompts; write one JSON object per prompt"))
     line_of: dict[str, int] = {}
-    prompts = []
+    prompts: list[Prompt] = []
     for row in rows:
         prompt = row.prompt()
         if prompt.id in line_of:
             row.refuse(f"the id {prompt.id!r} is that of line {line_of[prompt.id]}; make it another")
+        if prompts and (prompt.answer is None) is not (prompts[0].answer is None):
+            row.refuse(
+                "in a set either every prompt has an answer or none has; put those with an answer into a "
+                "file of their own"
+            )
         line_of[prompt.id] = row.number
         prompts.append(prompt)
     return tuple(prompts)

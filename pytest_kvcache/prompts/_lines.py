@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
 
@@ -9,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from pytest_kvcache.errors import UsageError
-from pytest_kvcache.records import Json, Message, Prompt, Sampling
+from pytest_kvcache.records import Check, Json, Message, Prompt, Sampling
 from pytest_kvcache.text import printable
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ MAX_LINE_BYTES = 1_000_000
 _BOM = b"\xef\xbb\xbf"
 _HEADER_KEYS = frozenset({"sampling", "description", "prompts_of"})
 _PROMPT_KEYS = frozenset({"text", "messages"})
+_OBJECTS = frozenset({"json", "tool-call"})
+"""Checks whose answer is a JSON object."""
 
 _Text = Annotated[str, Meta(min_length=1)]
 _Slug = Annotated[str, Meta(max_length=100, pattern=r"^\w[\w.-]*\Z")]
@@ -67,6 +70,8 @@ class _PromptFields(msgspec.Struct, forbid_unknown_fields=True):
     kind: _Slug = "custom"
     text: _Text | None = None
     messages: Annotated[tuple[_MessageFields, ...], Meta(min_length=1)] | None = None
+    answer: _Text | dict[str, Json] | None = None
+    check: Check | None = None
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,36 @@ class Row:
     def prompt(self) -> Prompt:
         if self.is_header:
             self.refuse("a header must be the first line of the file; move it there")
-        fields = self._read(_PromptFields, "a prompt may hold id, kind, and either text or messages")
+        fields = self._read(
+            _PromptFields, "a prompt may hold id, kind, answer, check, and either text or messages"
+        )
         if (fields.text is None) == (fields.messages is None):
             found = "neither text nor" if fields.text is None else "both text and"
             self.refuse(f"the prompt has {found} messages; give it exactly one of them")
         messages = tuple(Message(message.role, message.content) for message in fields.messages or ())
         if messages and messages[-1].role != "user":
             self.refuse(f"the last message is the {messages[-1].role}'s; end with one of the user")
-        return Prompt(fields.id or f"line-{self.number}", fields.kind, fields.text, messages)
+        name = fields.id or f"line-{self.number}"
+        return Prompt(name, fields.kind, fields.text, messages, *self._answer(fields))
+
+    def _answer(self, fields: _PromptFields) -> tuple[str | None, Check]:
+        """Return the right answer as text, and how outputs are held against it."""
+        answer, check = fields.answer, fields.check or "contains"
+        if answer is None:
+            if fields.check is not None:
+                self.refuse("check says how an answer is compared; give the answer as well")
+            return None, "contains"
+        if isinstance(answer, str):
+            if check in _OBJECTS:
+                self.refuse(f"the answer of a {check} check is an object; write {{...}}")
+            if not any(map(str.isalnum, answer)):
+                self.refuse("the answer has neither letters nor digits; only these are compared")
+            return answer, check
+        if check not in _OBJECTS:
+            self.refuse(f"the answer is an object, but the check is {check}; make it json or tool-call")
+        if check == "tool-call" and not _is_call(answer):
+            self.refuse("the answer of a tool-call check is an object with name and arguments (an object)")
+        return json.dumps(answer, ensure_ascii=False), check
 
     def refuse(self, problem: str) -> NoReturn:
         """Raise the UsageError that says what is wrong with this line."""
@@ -122,6 +149,11 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         raise UsageError(printable(f"{path}: {error.strerror}; the prompt file must be readable")) from None
     lines = content.removeprefix(_BOM).split(b"\n")
     return tuple(_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _is_call(answer: dict[str, Json]) -> bool:
+    kinds = (("name", str), ("arguments", dict))
+    return answer.keys() == dict(kinds).keys() and all(isinstance(answer[name], kind) for name, kind in kinds)
 
 
 def _row(path: Path, number: int, line: bytes) -> Row:

@@ -1,0 +1,207 @@
+"""Tasks: answers that the candidate alone gets wrong fail an assertion and a verdict, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugin_project import results
+from verdict_samples import PROVENANCE, QUANTIZED, evidence, output_set, prompt_set, verdict_on
+
+import pytest_kvcache as kv
+from pytest_kvcache.endpoints import Evidence
+from pytest_kvcache.errors import UsageError
+from pytest_kvcache.promptsets import PromptSource
+from pytest_kvcache.records import OutputSet, PlannedOutputs, Prompt, PromptSet, ReasonCode, VerdictKind
+
+N = 24
+TASKS = PromptSet("tasks", tuple(Prompt(f"t{i:02}", "sum", text=f"{i} is", answer=str(i)) for i in range(N)))
+
+
+def answers(right: Callable[[int], bool] = lambda _: True, prompts: PromptSet = TASKS) -> OutputSet:
+    return output_set(prompts, QUANTIZED, lambda i: f"{i}." if right(i) else "no idea")
+
+
+def failure(*args: OutputSet | PlannedOutputs, **limits: Any) -> kv.QualityError:
+    with pytest.raises(kv.QualityError) as caught:
+        kv.assert_recall(*args, **limits)
+    assert caught.value.codes == (ReasonCode.RECALL,)
+    return caught.value
+
+
+# The assertion
+
+
+def test_as_many_right_answers_as_the_baseline_pass_whoever_gives_them() -> None:
+    kv.assert_recall(answers(), answers())
+    kv.assert_recall(answers(lambda i: i % 2 == 0), answers(lambda i: i % 2 == 1))
+    kv.assert_recall(answers(lambda _: False), answers(lambda _: False))
+
+
+@pytest.mark.parametrize("lost", range(N + 1))
+def test_seven_of_24_answers_lost_are_proof(lost: int) -> None:
+    ours = answers(lambda i: i >= lost)
+    if lost < 7:
+        kv.assert_recall(ours, answers())
+    else:
+        failure(ours, answers())
+
+
+def test_a_larger_margin_forgives_more() -> None:
+    ours = answers(lambda i: i >= 8)
+    failure(ours, answers())
+    kv.assert_recall(ours, answers(), loss=0.2)
+
+
+def test_the_message_counts_and_names_what_was_lost_and_shows_three() -> None:
+    message = str(failure(answers(lambda i: i >= 12), answers(lambda i: i != 20)))
+    lines = message.splitlines()
+    assert lines[0].startswith("12 of 24 answers are right, the baseline's 23: a loss of 0.46 [0.")
+    assert lines[0].endswith("beyond the margin 0.10")
+    assert lines[1] == "lost: " + ", ".join(f"t{i:02}" for i in range(12))
+    assert lines[2:] == [f'  t0{i}: "no idea" for "{i}"' for i in range(3)]
+
+
+def test_no_model_text_reaches_a_terminal_as_it_is() -> None:
+    hostile = output_set(TASKS, QUANTIZED, lambda _: "\x1b[31m\n::error::" * 100)
+    message = str(failure(hostile, answers()))
+    assert "\x1b" not in message
+    assert "\n::error" not in message
+    assert max(map(len, message.splitlines())) < 200
+
+
+def test_without_a_baseline_a_plain_share_is_the_limit() -> None:
+    half = answers(lambda i: i % 2 == 0)
+    kv.assert_recall(half, share=0.5)
+    message = str(failure(half, share=0.51))
+    assert message.startswith("12 of 24 answers are right, less than a share of 0.51\nwrong: t01, t03")
+
+
+def test_a_share_holds_beside_a_baseline_too() -> None:
+    bad = answers(lambda _: False)
+    kv.assert_recall(bad, bad)
+    failure(bad, bad, share=0.1)
+
+
+def test_of_planned_outputs_only_tasks_count() -> None:
+    prose_set = output_set(prompt_set(4), QUANTIZED)
+    kv.assert_recall(PlannedOutputs((prose_set, answers())), PlannedOutputs((prose_set, answers())))
+    failure(PlannedOutputs((prose_set, answers(lambda _: False))), PlannedOutputs((prose_set, answers())))
+
+
+ONE = PromptSet("one", TASKS.prompts[:1])
+MISUSE = {
+    "no answers": (
+        (output_set(prompt_set(4), QUANTIZED),),
+        {"share": 0.5},
+        "the prompts of small have no answ",
+    ),
+    "nothing to hold it against": ((answers(),), {}, "give the baseline's outputs, or the share"),
+    "other prompts": ((answers(), answers(prompts=ONE)), {}, "not of the same prompts"),
+    "one task": ((answers(prompts=ONE), answers(prompts=ONE)), {}, "at least two outputs"),
+    "negative margin": ((answers(), answers()), {"loss": -0.1}, "the margin loss must be"),
+    "no number": ((answers(),), {"share": float("nan")}, "the margin share must be"),
+}
+
+
+@pytest.mark.parametrize(("args", "limits", "problem"), MISUSE.values(), ids=MISUSE.keys())
+def test_misuse_is_one_line(args: tuple[OutputSet, ...], limits: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem) as caught:
+        kv.assert_recall(*args, **limits)
+    assert "\n" not in str(caught.value)
+
+
+# The verdict
+
+
+def tasks(
+    right: Callable[[int], bool] = lambda _: True, baseline_right: Callable[[int], bool] = lambda _: True
+) -> Evidence:
+    theirs = output_set(TASKS, PROVENANCE, lambda i: f"{i}." if baseline_right(i) else "no idea")
+    return Evidence(TASKS, theirs, answers(right))
+
+
+def test_lost_answers_fail_a_verdict_although_every_score_is_fine() -> None:
+    verdict = verdict_on(evidence(), tasks(lambda i: i >= 12))
+    assert verdict.verdict is VerdictKind.FAIL
+    assert [(reason.code, reason.metric) for reason in verdict.reasons] == [
+        (ReasonCode.RECALL, "recall_loss")
+    ]
+    assert verdict.metrics["recall_loss"].value == 0.5
+    assert verdict.metrics["recall_candidate"].value == 0.5
+    assert verdict.metrics["recall_baseline"].value == 1.0
+
+
+def test_answers_that_the_baseline_does_not_know_either_hold_nothing_up() -> None:
+    assert verdict_on(evidence(), tasks(lambda i: i > 12, lambda i: i > 12)).verdict is VerdictKind.PASS
+
+
+def test_a_set_without_answers_has_no_figure_of_recall() -> None:
+    assert not {name for name in verdict_on(evidence()).metrics if "recall" in name}
+
+
+def test_short_wrong_and_empty_answers_are_no_faults_of_another_kind() -> None:
+    silent = Evidence(TASKS, answers(), output_set(TASKS, QUANTIZED, lambda _: ""))
+    verdict = verdict_on(evidence(), silent)
+    assert {reason.code for reason in verdict.reasons} == {ReasonCode.RECALL}
+    assert verdict.metrics["empty_excess"].n == len(evidence().candidate)
+
+
+def test_answers_alone_are_too_little_for_a_pass() -> None:
+    verdict = verdict_on(tasks())
+    assert [reason.code for reason in verdict.reasons] == [ReasonCode.TOO_LITTLE_EVIDENCE]
+
+
+# Where prompts come from
+
+
+@pytest.mark.parametrize(("name", "replaced"), [("smoke", False), ("smoke-tasks", True)])
+def test_a_teams_tasks_take_the_place_of_tasks_alone(name: str, replaced: bool) -> None:
+    loaded = PromptSource(own=TASKS).load(name, Path(), None)
+    assert (loaded.prompts == TASKS.prompts) is replaced
+
+
+@pytest.mark.parametrize(("name", "replaced"), [("smoke", True), ("smoke-tasks", False)])
+def test_a_teams_other_prompts_leave_the_tasks_alone(name: str, replaced: bool) -> None:
+    own = prompt_set(4)
+    assert (PromptSource(own=own).load(name, Path(), None).prompts == own.prompts) is replaced
+
+
+# Through the plugin
+
+SUITE = Path(__file__).parents[1] / "suites" / "test_tasks.py"
+GATE = ("--kv-dtypes=fp8", "--kv-models=scripted/model")
+
+
+def test_the_shipped_suite_fails_where_answers_are_lost(project: pytest.Pytester) -> None:
+    project.makepyfile(SUITE.read_text(encoding="utf-8"))
+    args = ("--kv-engine-arg=script=knows", "--kv-engine-arg=candidate_script=healthy")
+    result = project.runpytest(*GATE, *args, "-m", "kv_smoke")
+    result.assert_outcomes(failed=1, deselected=1)
+    result.stdout.fnmatch_lines(["*0 of 24 answers are right, the baseline's 24: a loss of 1.00 *"])
+
+
+def test_the_shipped_suite_passes_where_none_is(project: pytest.Pytester) -> None:
+    project.makepyfile(SUITE.read_text(encoding="utf-8"))
+    project.runpytest(*GATE, "--kv-engine-arg=script=knows", "-m", "kv_smoke").assert_outcomes(
+        passed=1, deselected=1
+    )
+
+
+def test_a_verdict_with_tasks_says_that_recall_is_lost(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.kv_sensitive(prompts=["smoke", "smoke-tasks"])
+        def test_verdict(kv_verdict):
+            pass
+        """
+    )
+    args = ("--kv-engine-arg=script=knows", "--kv-engine-arg=candidate_script=healthy")
+    project.runpytest(*GATE, *args).assert_outcomes(failed=1)
+    (verdict,) = results(project)["verdicts"]
+    assert [reason["code"] for reason in verdict["reasons"]] == ["recall-lost"]
+    assert verdict["metrics"]["recall_loss"]["n"] == 24
