@@ -1,9 +1,10 @@
 """The damaged half of the corpus: healthy documents of a half, damaged by generators of that half alone.
 
 For every kind of damage there are two generators, different functions that go about it in different ways:
-one damages the tuning half, the other the test half. A document is drawn with its id as the seed, from
-healthy documents in the shares of ``BASES``, and no document is damaged twice for one kind unless the
-corpus runs out of them. What a generator cannot damage (too short, no sentences) it passes on.
+one damages the tuning half, the other the test half. Loops have a third one, in the tuning half, so that
+they are not tuned on one sort of noise alone. A document is drawn with its id as the seed, from healthy
+documents in the shares of ``BASES``, and no document is damaged twice for one kind unless the corpus runs
+out of them. What a generator cannot damage (too short, no sentences) it passes on.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ class Recipe(NamedTuple):
     kind: str
     documents: int
     tuning: Generator
-    test: Generator
+    test: Generator | None
+    """None where a second generator is to keep a kind from being tuned on the first one alone."""
     bases: Bases = MIXED
 
-    def generator(self, half: Half) -> Generator:
+    def generator(self, half: Half) -> Generator | None:
         return self.tuning if half == "tuning" else self.test
 
 
@@ -72,6 +74,11 @@ RECIPES: tuple[Recipe, ...] = (
         )
         for periods in PERIODS
         for noise in LOOP_NOISE
+    ),
+    *(
+        Recipe("loop", 100, partial(loops.loop_with_slips, periods=periods, noise=noise), None)
+        for periods in PERIODS
+        for noise in LOOP_NOISE[1:]
     ),
     Recipe("numbered-loop", 300, near_loops.numbered_list, near_loops.numbered_prose, LETTERED),
     Recipe("paraphrase-loop", 200, near_loops.edited_copies, near_loops.refilled_frames, LETTERED),
@@ -119,10 +126,14 @@ def damage_half(half: Half, library: Library, recipes: tuple[Recipe, ...] = RECI
     shelves: dict[str, Shelves] = {}
     groups = _grouped(library)
     for recipe in recipes:
+        generate = recipe.generator(half)
+        if generate is None:
+            continue
         numbered = numbers.setdefault(recipe.kind, count(1))
         bases = shelves.setdefault(recipe.kind, Shelves(groups, f"{half} {recipe.kind}"))
         for _ in range(recipe.documents):
-            yield _damage(recipe, half, f"{half}-{recipe.kind}-{next(numbered):04}", bases, library)
+            name = f"{half}-{recipe.kind}-{next(numbered):04}"
+            yield _damage(recipe, generate, name, bases, library)
 
 
 def group_of(document: Document, library: Library) -> str | None:
@@ -166,16 +177,15 @@ def _endless(documents: Sequence[Document], random: Random) -> Iterator[Document
     return cycle(random.sample(documents, len(documents)))
 
 
-def _damage(recipe: Recipe, half: Half, name: str, shelves: Shelves, library: Library) -> Document:
+def _damage(recipe: Recipe, generator: Generator, name: str, shelves: Shelves, library: Library) -> Document:
     random = Random(name)
-    generator = recipe.generator(half)
     group = random.choices(list(recipe.bases), list(recipe.bases.values()))[0]
     for _ in range(ATTEMPTS):
         base = shelves.take(group)
         draft = generator(base, random, library)
         if draft is not None:
             return _labelled(draft, recipe.kind, _name(generator), name, base)
-    raise UsageError(f"no healthy document of group {group!r} in the {half} half serves {recipe.kind}")
+    raise UsageError(f"no healthy document of group {group!r} of this half serves {recipe.kind}")
 
 
 def _name(generator: Generator) -> str:

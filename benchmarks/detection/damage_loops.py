@@ -51,6 +51,28 @@ def loop_of_tokens(
     return _draft(ids[:start], noisy, ids[start + period :], period, noise, random, library)
 
 
+def loop_with_slips(
+    base: Document, random: Random, library: Library, *, periods: Periods, noise: float
+) -> Draft | None:
+    """Repeat tokens as :func:`loop_of_tokens` does; noise is slips of several tokens and of one.
+
+    A slip stutters a token, drops one or two, puts in one or two of the document or of the vocabulary, or
+    takes another token for one. It is there so that nothing is tuned on replaced tokens alone.
+    """
+    draft = loop_of_tokens(base, random, library, periods=periods, noise=0.0)
+    if draft is None or draft.period is None:
+        return None
+    tokenizer = library.tokenizer
+    head, rest = tokenizer.encode(draft.text[: draft.start]), tokenizer.encode(draft.text[draft.end :])
+    loop = tokenizer.encode(draft.text[draft.start : draft.end])
+    noisy = slip(
+        loop, random, noise, lambda: random.choice(random.choice([library.vocabulary, base.token_ids]))
+    )
+    after = rest[: library.whole(rest, max(0, _most(draft.period) - len(head) - len(noisy)))]
+    joined = join_tokens(tokenizer, head, noisy, after, most=_most(draft.period))
+    return joined.labelled(period=draft.period, noise=noise, finish_reason=draft.finish_reason)
+
+
 def loop_of_phrases(
     base: Document, random: Random, library: Library, *, periods: Periods, noise: float
 ) -> Draft | None:
@@ -80,6 +102,31 @@ def substitute(ids: Ids, random: Random, share: float, draw: Callable[[], int]) 
     for place in random.sample(range(len(ids)), round(share * len(ids))):
         while damaged[place] == ids[place]:
             damaged[place] = draw()
+    return damaged
+
+
+def slip(ids: Ids, random: Random, share: float, draw: Callable[[], int]) -> list[int]:
+    """Disturb a share of the tokens by slips, some of which concern two tokens."""
+    damaged: list[int] = []
+    left = round(share * len(ids))
+    index = 0
+    while index < len(ids):
+        token = ids[index]
+        index += 1
+        if random.random() >= left / (len(ids) - index + 1):
+            damaged.append(token)
+            continue
+        size = 1 + (left > 1 and random.random() < 0.3)
+        left -= size
+        match random.randrange(4):
+            case 0:
+                damaged += [token] * (1 + size)
+            case 1:
+                index += size - 1
+            case 2:
+                damaged += [*(draw() for _ in range(size)), token]
+            case _:
+                damaged.append(draw())
     return damaged
 
 

@@ -87,7 +87,7 @@ def _print_thresholds(
         damage = document.damage
         assert damage is not None
         noise = f" {damage.noise:.0%}" if damage.kind == "loop" else ""
-        groups[damage.kind + noise].append(surest[document.id])
+        groups[damage.generator + noise].append(surest[document.id])
     order = sorted(healthy, key=lambda document: -surest[document.id])
     for alarms in FALSE_ALARMS:
         at = surest[order[alarms].id]

@@ -97,7 +97,8 @@ def _head(healthy: Sequence[Result], damaged: Sequence[Result], half: Half) -> s
     kinds = len({result.kind for result in healthy})
     classes = len({result.kind for result in damaged})
     origin = (
-        "Thresholds were chosen without any of them."
+        "Thresholds were chosen on the other half; "
+        "[two looks](detection.md#what-the-test-half-has-been-used-for) were taken at this one."
         if half == "test"
         else "Thresholds were chosen on these documents."
     )

@@ -225,12 +225,20 @@ def _links(elements: Elements, period: int) -> _Ints:
 
 
 def _columns(stretch: list[int], links: list[int], period: int) -> list[Counter[int]]:
-    """Lay the elements in columns: each in that of its counterpart, or else in the one after the last."""
+    """Lay the elements in columns: each in that of its counterpart, or else in the one after the last.
+
+    The first copy makes the columns, as many as it has elements: edits may have made it longer or shorter.
+    """
     places = [0] * len(stretch)
     columns: defaultdict[int, Counter[int]] = defaultdict(Counter)
-    place = -1
+    first_copy = period + _tolerance(period)
+    place = last = -1
     for index, (element, link) in enumerate(zip(stretch, links, strict=True)):
-        place = places[index - link] if 0 < link <= index else (place + 1) % period
+        if 0 < link <= index:
+            place = places[index - link]
+        else:
+            place = place + 1 if place < last or index < first_copy else 0
+        last = max(last, place)
         places[index] = place
         columns[place][element] += 1
     return [columns[place] for place in sorted(columns)]

@@ -92,7 +92,7 @@ def find_soup(view: View) -> list[Signal]:
 
 
 def find_small_soup(view: View) -> list[Signal]:
-    """Return the stretches of a few tokens or words in random order, in tokens if there are any.
+    """Return the stretches of a few tokens, or else words, in random order.
 
     They are of kind ``small-soup``, and ``fail`` if there is a text to it and they are very few.
     """
@@ -102,7 +102,9 @@ def find_small_soup(view: View) -> list[Signal]:
     if text and len(text) < SPELT * len(view.ids):
         return []
     stretches = _drawn_by_lot(view.ids)
-    if not stretches or _holds_codes(text):
+    if not stretches:
+        return _small_soup_of_words(text)
+    if _holds_codes(text):
         return []
     return [
         Signal("small-soup", _severity(few, text), "token", start, end, _shown(few))
