@@ -123,15 +123,15 @@ def find_near_loops(view: View) -> list[Loop]:
 def find_repetitions(view: View) -> Iterator[tuple[Alignment, Sequenced]]:
     """Yield the repetitions of an output that there is enough of to weigh.
 
-    Where its tokens show no sign of any, its words are not looked at, and its numbers only where its
-    words do.
+    Where its tokens show none, its words are not looked at, and its numbers only where its words look
+    suspicious.
     """
     text = view.text or ""
     found: list[Alignment] = []
     if view.ids is not None:
         tokens = np.asarray(view.ids, np.int64).view(np.uint64)
         search = find_alignments(tokens)
-        if not search.suspicious:
+        if not search.alignments:
             return
         found = search.alignments
     words = _pattern(text).findall(text)
