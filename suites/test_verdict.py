@@ -8,12 +8,12 @@ from pytest_kvcache import Verdict
 
 
 @pytest.mark.kv_smoke
-@pytest.mark.kv_sensitive(prompts=["smoke", "smoke-penalised"])
+@pytest.mark.kv_sensitive(prompts=["smoke", "smoke-penalised", "smoke-tasks"])
 def test_verdict(kv_verdict: Verdict) -> None:
     assert kv_verdict.ok, kv_verdict.summary
 
 
 @pytest.mark.kv_full
-@pytest.mark.kv_sensitive(prompts=["full", "full-penalised", "full-frequency"])
+@pytest.mark.kv_sensitive(prompts=["full", "full-penalised", "full-frequency", "full-tasks"])
 def test_verdict_full(kv_verdict: Verdict) -> None:
     assert kv_verdict.ok, kv_verdict.summary
