@@ -6,12 +6,15 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from lifelike import lifelike_ids, text_of
+from loop_samples import OPENING, UNITS, noisy_loop
 from verdict_samples import output, prose
 
 from pytest_kvcache.measures.degeneration import find_degeneration, ran_away
 from pytest_kvcache.measures.loops import DECORATION, SAME_CHARACTER_AT_END
-from pytest_kvcache.records import Message, Output, Prompt, Signal
+from pytest_kvcache.records import Message, Output, Prompt, Score, Signal
 
 
 def kinds(signals: list[Signal]) -> list[str]:
@@ -144,6 +147,14 @@ def test_the_decoration_that_a_loop_of_tokens_stands_for_is_seen_in_the_text() -
     assert find_degeneration(rule) == []
 
 
+@pytest.mark.parametrize("size", [16, 64, 100, 256, 1000])
+def test_what_the_stand_in_engine_writes_is_healthy(size: int) -> None:
+    for seed in range(20):
+        ids = lifelike_ids(f"any {seed}", size)
+        for shape in (text_of(ids), ids, Output("p", (), tuple(ids), text_of(ids), "length")):
+            assert find_degeneration(shape) == []
+
+
 def test_the_source_of_the_standard_library_is_healthy() -> None:
     passages = [
         text[at : at + 2000]
@@ -239,6 +250,104 @@ def test_a_loop_of_the_baseline_too_is_no_finding_wherever_it_begins() -> None:
     text = prose(1) + " a gentle soul," * 30
     assert find_degeneration(text, baseline="soul, a gentle " * 50) == []
     assert kinds(find_degeneration(text, baseline="another soul, " * 50)) == ["loop"]
+
+
+# All detectors together
+
+ENGLISH = OPENING + (
+    "She had known for years that it would come, but she had never said a word about it, and so we were "
+    "all surprised when she stood up and put on her coat. My father asked whether he should go with her, "
+    "and she shook her head. It was raining, and the road to the station was long. "
+)
+GERMAN = (
+    "Am nächsten Morgen ging der alte Mann mit seinem Hund an den Fluss und setzte sich auf eine Bank, um "
+    "auf das Schiff zu warten. Er hatte nicht gut geschlafen, denn der Wind war die ganze Nacht um das "
+    "Haus gezogen und hatte an den Fenstern gerüttelt. Die Kinder aus dem Dorf kamen vorbei und fragten "
+    "ihn, ob er schon etwas gesehen habe. Er schüttelte den Kopf und sagte, dass es noch lange dauere. "
+)
+RUSSIAN = (
+    "Старый человек пошёл с собакой к реке и сел на скамейку, чтобы ждать корабль. Он плохо спал, потому "
+    "что ветер всю ночь шумел. Дети из деревни спросили его, видел ли он что-нибудь. "
+)
+MARKER = "<|im_start|>assistant\n"
+MISREAD = "Der Bürgermeister fährt über die Brücke. Mädchen hören schöne Lieder: Größe, Äpfel, Öl. "
+MISREAD = MISREAD.encode().decode("cp1252")
+UNREADABLE = "caf\ufffd, caf\ufffd, na\ufffdve. "
+FLIPS = {"language-flip": ENGLISH + GERMAN * 2, "script-flip": ENGLISH + RUSSIAN}
+DAMAGED = FLIPS | {
+    "near-loop": ENGLISH + noisy_loop(UNITS[15], 14, 0.05, seed=2),
+    "special-tokens": ENGLISH + MARKER * 3,
+    "mojibake": ENGLISH + MISREAD,
+    "replacement": ENGLISH + UNREADABLE,
+    "blanks": "Yes." + " \n" * 100 + "No.",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_each_detector_speaks_of_its_own_damage_alone(kind: str) -> None:
+    (signal,) = find_degeneration(DAMAGED[kind])
+    assert signal.kind == kind
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_what_the_prompt_or_the_baseline_shows_as_well_is_no_finding(kind: str) -> None:
+    text = DAMAGED[kind]
+    assert find_degeneration(text, prompt=f"Go on with this: {text}") == []
+    assert find_degeneration(text, baseline=f"Well. {text}") == []
+    assert kinds(find_degeneration(text, prompt="Tell a story.", baseline=ENGLISH * 2)) == [kind]
+
+
+@pytest.mark.parametrize("kind", FLIPS)
+@pytest.mark.parametrize(
+    "prompt",
+    ["Translate this: It was late.", "Say it in another language.", "Переведите на русский.", "翻译"],
+)
+def test_a_translation_may_flip(kind: str, prompt: str) -> None:
+    assert find_degeneration(FLIPS[kind], prompt=prompt) == []
+
+
+def test_a_translation_may_not_loop() -> None:
+    text = DAMAGED["near-loop"]
+    assert kinds(find_degeneration(text, prompt="Translate this: It was late.")) == ["near-loop"]
+
+
+@pytest.mark.parametrize("unit", [MARKER, MISREAD, UNREADABLE, RUSSIAN])
+def test_what_a_loop_repeats_is_told_once(unit: str) -> None:
+    assert kinds(find_degeneration(ENGLISH + unit * 30)) == ["loop"]
+
+
+def test_a_loop_tells_nothing_of_other_places() -> None:
+    text = ENGLISH + MISREAD + ENGLISH + " a gentle soul," * 30
+    assert kinds(find_degeneration(text)) == ["mojibake", "loop"]
+
+
+def test_findings_come_in_the_order_of_their_places() -> None:
+    text = " a gentle soul," * 30 + ENGLISH + MISREAD + ENGLISH + UNREADABLE + ENGLISH
+    signals = find_degeneration(text)
+    assert kinds(signals) == ["loop", "mojibake", "replacement"]
+    assert [signal.start for signal in signals] == sorted(signal.start for signal in signals)
+
+
+def score_of(ids: tuple[int, ...], surprise: float) -> Score:
+    """Return a score of tokens, each by so many nats less probable than the baseline's first choice."""
+    first = np.full(len(ids), -0.1, "<f4")
+    return Score(
+        "p", ids, (first - surprise).astype("<f4").tobytes(), b"\0" * first.nbytes, first.tobytes(), 1
+    )
+
+
+def test_improbable_text_is_found_with_the_baselines_score_alone() -> None:
+    healthy = output("p", prose(1))
+    (signal,) = find_degeneration(healthy, score=score_of(healthy.token_ids, 6.0))
+    assert (signal.kind, signal.severity, signal.unit) == ("improbable", "fail", "token")
+    assert find_degeneration(healthy, score=score_of(healthy.token_ids, 0.0)) == []
+    assert find_degeneration(healthy) == []
+
+
+def test_a_score_of_another_number_of_tokens_is_refused() -> None:
+    healthy = output("p", prose(1))
+    with pytest.raises(ValueError, match="a score of 119 tokens for an output of 120"):
+        find_degeneration(healthy, score=score_of(healthy.token_ids[:-1], 0.0))
 
 
 # Empty, too short, too long
