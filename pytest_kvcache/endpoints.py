@@ -19,9 +19,9 @@ from statistics import fmean
 import numpy as np
 
 from pytest_kvcache.measures.degeneration import find_degeneration, ran_away
-from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores
+from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores, first_divergence
 from pytest_kvcache.measures.noninferiority import Differences, Judgement, Means, Sample, judge
-from pytest_kvcache.measures.paired import Interval, share_interval
+from pytest_kvcache.measures.paired import Interval, median_interval, share_interval
 from pytest_kvcache.measures.penalties import pair_outputs, repetition_excess
 from pytest_kvcache.measures.power import BETA
 from pytest_kvcache.measures.recall import is_right
@@ -257,6 +257,24 @@ def figures(
     if wrong := wrong_answers(evidence):
         for side, name in enumerate(("recall_candidate", "recall_baseline")):
             yield _figure(name, share_interval(sum(not each[side] for each in wrong), len(wrong)))
+
+
+def first_divergences(evidence: Sequence[Evidence]) -> Iterator[Endpoint]:
+    """Yield, for people to read, where free-running outputs part, and how many never do.
+
+    The position, in tokens, is the median over those that part. Without penalties and tasks.
+    """
+    parted = [
+        first_divergence(ours, theirs)
+        for each in evidence
+        if not (each.penalised or each.prompt_set.is_tasks)
+        for _, ours, theirs in each.pairs()
+    ]
+    positions = [position for position in parted if position is not None]
+    if positions:
+        yield _figure("first_divergence", median_interval(positions))
+    if parted:
+        yield _figure("never_diverges", share_interval(len(parted) - len(positions), len(parted)))
 
 
 def not_finite(comparisons: Comparisons) -> Iterator[Reason]:

@@ -357,6 +357,7 @@ class ReasonCode(StrEnum):
     SAME_AS_BASELINE = "same-as-baseline"
     MODEL_CHANGED = "model-changed"
     TOO_LITTLE_EVIDENCE = "too-little-evidence"
+    NOISE = "noise"
     UNDECIDED = "undecided"
     # declarations
     KNOWN_BAD_REPRODUCED = "known-bad-reproduced"

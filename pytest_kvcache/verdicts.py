@@ -20,6 +20,7 @@ from pytest_kvcache.endpoints import (
     compare_all,
     figures,
     find_faults,
+    first_divergences,
     judge_endpoints,
     not_finite,
     primary_samples,
@@ -37,6 +38,7 @@ from pytest_kvcache.records import (
     Verdict,
     VerdictKind,
 )
+from pytest_kvcache.soundness import beside_noise, noise_floor, not_probed
 
 __all__ = ["Evidence", "Identity", "decide", "failed", "outcome"]
 
@@ -71,10 +73,11 @@ def decide(
     if not reasons:
         comparisons = compare_all(evidence)
         samples = {**primary_samples(comparisons), **secondary_samples(faults, evidence)}
-        measured = [*judge_endpoints(samples, limits), *figures(faults, evidence, samples)]
+        judged = beside_noise(judge_endpoints(samples, limits), noise_floor(evidence))
+        measured = [*judged, *first_divergences(evidence), *figures(faults, evidence, samples)]
         endpoints += measured
         reasons += [*not_finite(comparisons), *_reasons_of(measured)]
-        reasons += [*too_little(comparisons, limits), *cache_unread(evidence)]
+        reasons += [*too_little(comparisons, limits), *cache_unread(evidence), *not_probed(evidence)]
     kind, reasons = _declared(*outcome(reasons), known_bad, today)
     return _verdict(
         identity,
@@ -129,7 +132,7 @@ def _reasons_of(endpoints: Sequence[Endpoint]) -> list[Reason]:
 
 def outcome(reasons: Sequence[Reason]) -> tuple[VerdictKind, list[Reason]]:
     """Return the outcome with the reasons for it: what is red silences what is open."""
-    open_codes = {ReasonCode.UNDECIDED, ReasonCode.TOO_LITTLE_EVIDENCE}
+    open_codes = {ReasonCode.UNDECIDED, ReasonCode.TOO_LITTLE_EVIDENCE, ReasonCode.NOISE}
     red = [reason for reason in reasons if reason.code not in open_codes]
     if red:
         return VerdictKind.FAIL, red

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pytest_kvcache.measures.paired import (
     Z,
     mean_interval,
+    median_interval,
     normal_point,
     paired_difference_interval,
     share_interval,
@@ -150,3 +151,16 @@ def test_a_share_has_wilsons_interval() -> None:
     assert (interval.low, interval.high) == pytest.approx((0.1183, 0.3178), abs=1e-4)
     assert share_interval(0, 10).low == 0
     assert share_interval(10, 10).high == 1
+
+
+def test_a_median_lies_between_the_innermost_values_that_are_sure_enough() -> None:
+    interval = median_interval([float(k) for k in reversed(range(1, 21))])
+    assert (interval.value, interval.low, interval.high, interval.n) == (10.5, 6, 15, 20)  # textbook: 6th, 15th
+    six = median_interval([1, 2, 3, 4, 5, 9])
+    assert (six.low, six.high) == (1, 9)
+
+
+def test_a_median_of_a_few_values_reaches_over_all_of_them() -> None:
+    assert median_interval([3]).low == median_interval([3]).high == 3
+    few = median_interval([1, 2, 7])
+    assert (few.value, few.low, few.high) == (2, 1, 7)

@@ -50,6 +50,11 @@ why
 harm that so many prompts show
   gqa-fp8  delta_nll 0.108, kld 0.054 (alpha 1.25%, beta 20%)
 
+noise floor
+  gqa-fp8  delta_nll 0.001
+  gqa-kbias-fp8  delta_nll 0.002
+  mha-kbias-fp8  delta_nll 0.002
+
 engines that failed
   gqa-fp8_e5m2  the engine did not start within 600 s (log: /reports/gqa-fp8_e5m2.log)
 

@@ -287,7 +287,13 @@ def test_every_endpoint_has_its_margin_and_every_failure_its_figure() -> None:
         metric = verdict.metrics[reason.metric]
         assert metric.margin is not None
         assert f"{metric.value:.3f}" in reason.message
-    described = {"same_top", "degenerate_candidate", "degenerate_baseline"}
+    described = {
+        "same_top",
+        "degenerate_candidate",
+        "degenerate_baseline",
+        "first_divergence",
+        "never_diverges",
+    }
     assert {name for name, metric in verdict.metrics.items() if metric.margin is None} == described
     assert set(verdict.metrics) - described <= set(Limits.__struct_fields__)
 

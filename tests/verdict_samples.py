@@ -54,6 +54,7 @@ PROVENANCE = Provenance(
     versions=(),
     environment=(),
     seconds_to_load=1.0,
+    scoring_difference=0.001,
 )
 QUANTIZED = replace(PROVENANCE, kv_cache_dtype="fp8_e4m3", kv_cache_quantized=True, kv_scales="unit")
 

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist
+from itertools import accumulate
+from statistics import NormalDist, median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,19 @@ def share_interval(count: int, n: int) -> Interval:
     low = 0.0 if count == 0 else centre - half
     high = 1.0 if count == n else centre + half
     return Interval(share, low, high, n)
+
+
+def median_interval(values: Sequence[float]) -> Interval:
+    """Return the median of at least one value with its interval between two of them.
+
+    The ends are the innermost order statistics that miss with probability ``ALPHA`` each at most, whatever
+    the values' distribution; below six values none are as sure, and the least and the largest stand for them.
+    """
+    ordered, n = sorted(values), len(values)
+    below = [math.comb(n, k) / 2**n for k in range(n)]
+    missing = list(accumulate(below))
+    outside = max((k for k in range(n // 2) if missing[k] <= ALPHA), default=0)
+    return Interval(median(ordered), ordered[outside], ordered[n - 1 - outside], n)
 
 
 @lru_cache(maxsize=4096)

@@ -91,6 +91,15 @@ def sensitivity(verdict: Verdict) -> str | None:
     return f"{harms} (alpha {alpha:.2%}, beta {beta:.0%})"
 
 
+def noise(verdict: Verdict) -> str | None:
+    """Return in one line how much one engine differs from itself; None without scores."""
+    scored = {name: metric for name, metric in verdict.metrics.items() if name in SCORED}
+    if not scored:
+        return None
+    floors = ((name, metric.floor) for name, metric in scored.items() if metric.floor is not None)
+    return ", ".join(f"{name} {number(floor)}" for name, floor in floors) or "not measured"
+
+
 def failed_engines(results: Results) -> tuple[EngineReport, ...]:
     return tuple(engine for engine in results.engines if engine.failure is not None)
 

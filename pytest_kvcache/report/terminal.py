@@ -7,13 +7,13 @@ pytest's own ``--color``; nothing a model wrote can reach the terminal as more t
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
 from pytest_kvcache.records import Excerpt, Verdict, VerdictKind
 from pytest_kvcache.report.results import Results
-from pytest_kvcache.report.table import HEADER, Row, failed_engines, headline, rows, sensitivity
+from pytest_kvcache.report.table import HEADER, Row, failed_engines, headline, noise, rows, sensitivity
 from pytest_kvcache.text import printable
 
 
@@ -64,7 +64,8 @@ def verdict_lines(results: Results, *, width: int = 80) -> list[Line]:
     if results.verdicts:
         lines += [(), *_table(rows(results))]
     lines += _section("why", _reasons(results, width))
-    lines += _section("harm that so many prompts show", _sensitivities(results, width))
+    lines += _section("harm that so many prompts show", _per_verdict(results, width, sensitivity))
+    lines += _section("noise floor", _per_verdict(results, width, noise))
     lines += _section("engines that failed", _failures(results, width))
     return lines + _section("evidence", _evidence(results, width))
 
@@ -106,9 +107,9 @@ def _reasons(results: Results, width: int) -> Iterator[Line]:
                 yield _line(part)
 
 
-def _sensitivities(results: Results, width: int) -> Iterator[Line]:
+def _per_verdict(results: Results, width: int, say: Callable[[Verdict], str | None]) -> Iterator[Line]:
     for verdict in results.verdicts:
-        text = sensitivity(verdict)
+        text = say(verdict)
         if text is not None:
             yield from _paragraph(f"{verdict.id}  ", text, width, lines=1)
 
