@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from pytest_kvcache.measures.degeneration import find_degeneration
 from pytest_kvcache.measures.divergence import compare_scores
-from pytest_kvcache.records import Excerpt, Signal, Verdict, VerdictKind
+from pytest_kvcache.measures.recall import is_right
+from pytest_kvcache.records import Excerpt, Output, Prompt, Signal, Verdict, VerdictKind
 from pytest_kvcache.verdicts import Evidence
 
 COUNT = 3
@@ -16,7 +17,8 @@ def choose_excerpts(verdict: Verdict, evidence: Sequence[Evidence]) -> tuple[Exc
     """Return the worst prompts behind a verdict that judged quality and found harm, worst first.
 
     Each is shown once, however many sets hold it. Worst are outputs with a finding where the baseline's
-    has none, then texts that the candidate finds least probable.
+    has none, or without the right answer where the baseline's has it; then texts that the candidate finds
+    least probable.
     """
     if verdict.verdict not in (VerdictKind.FAIL, VerdictKind.KNOWN_BAD):
         return ()
@@ -36,7 +38,9 @@ def _rank(verdict_id: str, entry: Evidence) -> list[tuple[tuple[bool, float], Ex
     for output in entry.candidate:
         prompt, beside = prompts[output.prompt_id], baseline[output.prompt_id]
         signals = tuple(find_degeneration(output, prompt=prompt, baseline=beside))
-        alone = _fails(signals) and not _fails(find_degeneration(beside, prompt=prompt))
+        alone = _is_bad(prompt, output, signals) and not _is_bad(
+            prompt, beside, find_degeneration(beside, prompt=prompt)
+        )
         excerpt = Excerpt(
             verdict_id,
             entry.prompt_set.name,
@@ -50,7 +54,9 @@ def _rank(verdict_id: str, entry: Evidence) -> list[tuple[tuple[bool, float], Ex
     return ranked
 
 
-def _fails(signals: Sequence[Signal]) -> bool:
+def _is_bad(prompt: Prompt, output: Output, signals: Sequence[Signal]) -> bool:
+    if prompt.answer is not None:
+        return not is_right(output.text, prompt)
     return any(signal.severity == "fail" for signal in signals)
 
 

@@ -29,5 +29,23 @@ def test_a_prompt_of_several_sets_is_shown_once() -> None:
     assert chosen[0].prompt_id == "p03"
 
 
+def test_a_lost_answer_is_shown_and_one_that_the_baseline_does_not_know_is_not() -> None:
+    plain = prompt_set()
+    asked = tuple(replace(p, text=f"{p.text}?", answer="yes") for p in plain.prompts)
+    lost = evidence(
+        replace(plain, name="tasks", prompts=asked),
+        text=lambda i: "no" if i % 2 else "yes",
+        baseline_text=lambda i: "no" if i == 1 else "yes",
+    )
+    sets = [evidence(), replace(lost, baseline_scores=None, candidate_scores=None)]
+    chosen = choose_excerpts(verdict_on(*sets), sets)
+    assert [(excerpt.prompt_set, excerpt.prompt_id) for excerpt in chosen] == [
+        ("tasks", "p03"),
+        ("tasks", "p05"),
+        ("tasks", "p07"),
+    ]
+    assert {(excerpt.baseline_text, excerpt.candidate_text) for excerpt in chosen} == {("yes", "no")}
+
+
 def test_a_pass_needs_no_excerpts() -> None:
     assert choose_excerpts(verdict_on(evidence()), [evidence()]) == ()
