@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from reference_models import as_probed
 
 from pytest_kvcache.endpoints import (
     Evidence,
@@ -33,7 +34,7 @@ from pytest_kvcache.measures.noninferiority import Differences, Means, Sample
 from pytest_kvcache.measures.paired import share_interval
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.prompts import load_prompt_set
-from pytest_kvcache.records import EngineSpec, Output, OutputSet, Score, ScoreSet, VerdictKind
+from pytest_kvcache.records import EngineSpec, Output, OutputSet, ScoreSet, VerdictKind
 from pytest_kvcache.report.table import figure
 from pytest_kvcache.store import RunStore
 from pytest_kvcache.verdicts import Identity, decide, outcome
@@ -267,7 +268,7 @@ class Bench:
             raise SystemExit(f"{self.store.root} holds no outputs and scores of ref:{model} under {dtype}")
         baseline, candidate = (_shortened(each, tokens) for each in outputs if each)
         cut = [_shortened_scores(each, tokens) if each else None for each in scores]
-        return Evidence(prompts, baseline, candidate, *cut)
+        return Evidence(prompts, baseline, as_probed(candidate), *cut)
 
 
 def _size(sample: Sample) -> int:
@@ -327,16 +328,7 @@ def _shortened(outputs: OutputSet, tokens: int) -> OutputSet:
 
 
 def _shortened_scores(scores: ScoreSet, tokens: int) -> ScoreSet:
-    def cut(score: Score) -> Score:
-        return replace(
-            score,
-            token_ids=score.token_ids[:tokens],
-            logprobs=score.logprobs[: 4 * tokens],
-            top_ids=score.top_ids[: 4 * tokens * score.k],
-            top_logprobs=score.top_logprobs[: 4 * tokens * score.k],
-        )
-
-    return replace(scores, scores=tuple(map(cut, scores.scores)))
+    return replace(scores, scores=tuple(score.first(tokens) for score in scores.scores))
 
 
 def _table(*header: object) -> str:
@@ -361,7 +353,8 @@ What this cannot tell: draws repeat prompts, so they say how verdicts vary with 
 prompts of another sort. Where texts are cut to fewer tokens, their characters are cut in proportion. The
 4-bit models stand in the first table alone: most of their baselines loop in more than half of their outputs,
 which voids every comparison (`baseline-degenerate`); draws of the others to which that happens by chance are
-no part of the cells either.
+no part of the cells either. The recording is older than the noise floor and the proof that scoring reads
+the cache, which are no part of these decisions; they are part of those on [engines run anew](reruns.md).
 """
 
 VERDICTS = """\

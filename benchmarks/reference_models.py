@@ -14,7 +14,8 @@ engine scores the model's own text from ``auto``. From that come the tables and 
 
 ``--runs`` names run directories of pytest whose outputs and scores are copied to ``DIR/run`` first. An
 engine is started only for what is not there yet, and what it produces is kept there too, so that an
-interrupted recording goes on where it stopped. Verdicts are decided anew, under the default limits.
+interrupted recording goes on where it stopped. Verdicts are decided anew, under the default limits; runs
+recorded before noise floors were are judged without one.
 
 Intervals are 95 % percentile bootstraps over prompts. Engines use the cores this process may use;
 prefix the command with ``taskset -c 0`` to leave the others alone.
@@ -27,7 +28,7 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,20 +36,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pytest_kvcache import endpoints
+from pytest_kvcache.endpoints import (
+    compare_all,
+    find_faults,
+    first_divergences,
+    judge_endpoints,
+    primary_samples,
+    secondary_samples,
+)
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.launch import child_engine_factory
 from pytest_kvcache.measures.runs import find_tails, sequence_of_ids
-from pytest_kvcache.plan import Request, Target, make_plan
-from pytest_kvcache.policy import Policy
+from pytest_kvcache.plan import Request, Target, is_scored, make_plan
+from pytest_kvcache.policy import Limits
 from pytest_kvcache.prompts import load_prompt_set
-from pytest_kvcache.records import EngineSpec, Output, OutputSet, PromptSet, ScoreSet
+from pytest_kvcache.records import EngineSpec, Metric, Output, OutputSet, PromptSet, ScoreSet
 from pytest_kvcache.refmodels import RECIPES
+from pytest_kvcache.report.table import figure
 from pytest_kvcache.session import Session
 from pytest_kvcache.store import RunStore
 from pytest_kvcache.text import printable
+from pytest_kvcache.verdicts import Identity, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 BASELINE = "auto"
 CANDIDATES = ("fp8_e4m3", "fp8_e5m2")
@@ -61,6 +73,14 @@ FACTORS = {
 """Not ``mha`` and ``mha-kbias``: their heads are copies that round alike, so that they equal ``gqa`` and
 ``gqa-kbias`` by construction, and an effect of attention could not show."""
 WRITERS = tuple(name for name in RECIPES if name != "tiny-qwen3")
+ENDPOINTS = {
+    "delta_nll": "delta NLL",
+    "kld": "KLD",
+    "same_top_loss": "same-top loss",
+    "degenerate_excess": "degenerate excess",
+    "suspicious_excess": "suspicious excess",
+}
+"""The endpoints that are shown, with their headings."""
 SECONDS_PER_STEP = 3600.0
 SAMPLES = 3
 SAMPLE_CHARS = 240
@@ -110,6 +130,10 @@ class Row:
     nll: Estimate
     delta_nll: Estimate
     top1_agreement: Estimate
+    endpoints: dict[str, Metric]
+    """Those of ENDPOINTS that could be measured, whatever the verdict."""
+    parts_at: Metric | None
+    """Median position, in tokens, at which outputs part from the baseline's; None if none does."""
     loops: int
     loops_penalised: int
     prompts_penalised: int
@@ -203,6 +227,7 @@ class Evidence:
     def __init__(
         self, store: RunStore, targets: Sequence[Target], plain: PromptSet, penalised: PromptSet
     ) -> None:
+        self.store = store
         self.plain = plain
         self.penalised = penalised
         requests = [Request(target, (plain, penalised), with_scores=True) for target in targets]
@@ -218,18 +243,22 @@ class Evidence:
         outputs = self.session.outputs(target, self.plain)
         penalised = self.session.outputs(target, self.penalised)
         trusted = self.session.outputs(baseline, self.plain)
+        pairs_of = self._pairs(target)
+        parts = [e.metric for e in first_divergences(pairs_of) if e.name == "first_divergence"]
         own = self.figures(target).columns()
         pairs = np.hstack([own, self.figures(baseline).columns()])
         return Row(
             model=target.spec.model,
             kv_dtype=target.kv_dtype,
             resolved_kv_dtype=outputs.provenance.kv_cache_dtype,
-            verdict=self._verdict(target),
+            verdict=None if target.is_baseline else _verdict(target, pairs_of),
             prompts=len(outputs),
             scored_tokens=int(own[:, 0].sum()),
             nll=bootstrap(own, _nll),
             delta_nll=bootstrap(pairs, lambda sums: _nll(sums) - _nll(sums[..., 3:])),
             top1_agreement=bootstrap(own, lambda sums: 1 - _disagreement(sums)),
+            endpoints={} if target.is_baseline else _endpoints(pairs_of),
+            parts_at=parts[0] if parts else None,
             loops=sum(map(ends_in_loop, outputs)),
             loops_penalised=sum(map(ends_in_loop, penalised)),
             prompts_penalised=len(penalised),
@@ -239,13 +268,20 @@ class Evidence:
             samples={output.prompt_id: output.text for output in _spread(outputs, SAMPLES)},
         )
 
-    def _verdict(self, target: Target) -> str | None:
-        """Decide from both sets under the default limits, and say it in short; a baseline has no verdict."""
-        if target.is_baseline:
-            return None
-        verdict = self.session.verdict(target, [self.plain, self.penalised], Policy(), date.today())
-        codes = dict.fromkeys(reason.code for reason in verdict.reasons)
-        return f"{verdict.verdict}: {', '.join(codes)}" if codes else str(verdict.verdict)
+    def _pairs(self, target: Target) -> list[endpoints.Evidence]:
+        """Return what the target and its baseline made of both sets, as a verdict takes it."""
+        return [self._pair(target, prompt_set) for prompt_set in (self.plain, self.penalised)]
+
+    def _pair(self, target: Target, prompt_set: PromptSet) -> endpoints.Evidence:
+        baseline, scored = target.of_baseline(), is_scored(prompt_set)
+        return endpoints.Evidence(
+            prompt_set,
+            self.session.outputs(baseline, prompt_set),
+            as_probed(self.session.outputs(target, prompt_set)),
+            self.session.scores(baseline, prompt_set) if scored else None,
+            self.session.scores(target, prompt_set) if scored else None,
+            self.store.floor(baseline.spec, prompt_set) if scored else None,
+        )
 
     def figures(self, target: Target) -> PromptFigures:
         """Return what an engine made of its model's baseline texts, in the prompts' order."""
@@ -266,6 +302,33 @@ class Evidence:
             for contrast, weights in CONTRASTS.items():
                 effects[f"{name}, {contrast}"] = bootstrap(data, _contrast(ratio, weights))
         return effects
+
+
+def as_probed(outputs: OutputSet) -> OutputSet:
+    """Take the engine of an early recording for one that proved to read its cache.
+
+    Engines were not probed then. What stands in for the proof is that of ``benchmarks/scoring_paths.py``, on
+    the same version of vLLM and the same attention: both ways of scoring agree to the last bit.
+    """
+    if outputs.provenance.can_follow:
+        return outputs
+    return replace(outputs, provenance=replace(outputs.provenance, scoring_difference=0.0))
+
+
+def _verdict(target: Target, evidence: Sequence[endpoints.Evidence]) -> str:
+    """Decide under the default limits, and say it in short."""
+    spec = target.spec
+    identity = Identity(target.id, spec.model, spec.revision, target.kv_dtype, None, target.baseline_id)
+    verdict = decide(identity, evidence, limits=Limits(), known_bad=None, today=date.today())
+    codes = dict.fromkeys(reason.code for reason in verdict.reasons)
+    return f"{verdict.verdict}: {', '.join(codes)}" if codes else str(verdict.verdict)
+
+
+def _endpoints(evidence: Sequence[endpoints.Evidence]) -> dict[str, Metric]:
+    """Measure the shown endpoints, also where the baseline voids every verdict."""
+    faults = find_faults(evidence)
+    samples = {**primary_samples(compare_all(evidence)), **secondary_samples(faults, evidence)}
+    return {e.name: e.metric for e in judge_endpoints(samples, Limits()) if e.name in ENDPOINTS}
 
 
 CONTRASTS = {
@@ -340,21 +403,38 @@ def markdown(
     first = rows[0]
     yield f"{first.prompts} prompts; NLL in nats per token of the model's own `auto` text; 95 % intervals."
     yield ""
-    yield (
-        "| model | kv dtype | verdict | scored tokens | NLL | delta NLL | top-1 agreement "
-        f"| loops | loops, penalty {penalty} | empty | mean tokens | equal to `auto` |"
-    )
-    yield "| --- " * 12 + "|"
-    for row in rows:
-        yield (
-            f"| {row.model} | {row.kv_dtype} | {row.verdict or ''} "
-            f"| {row.scored_tokens} | {row.nll.value:.3f} "
-            f"| {row.delta_nll:+.3f} | {row.top1_agreement:.3f} | {row.loops} | {row.loops_penalised} "
-            f"| {row.empty} | {row.mean_tokens:.0f} | {row.same_as_baseline} |"
-        )
+    heads = ("model", "kv dtype", "verdict", *ENDPOINTS.values(), "parts at", f"equal of {first.prompts}")
+    yield from _table(heads, (_judged_cells(row) for row in rows if row.verdict))
+    yield ""
+    yield "What each engine made of the `auto` text of its model, and of the prompts:"
+    yield ""
+    heads = ("model", "kv dtype", "scored tokens", "NLL", "delta NLL of all tokens", "top-1 agreement")
+    counts = ("loops", f"loops, penalty {penalty}", "empty", "mean tokens")
+    yield from _table((*heads, *counts), map(_engine_cells, rows))
     for dtype, effects in two_by_two.items():
         yield from ("", *_two_by_two_markdown(dtype, effects, rows))
     yield from ("", *_samples_markdown(rows))
+
+
+def _judged_cells(row: Row) -> tuple[object, ...]:
+    shown = (figure(row.endpoints.get(name)) for name in ENDPOINTS)
+    parts = (
+        f"{row.parts_at.value:.0f} [{row.parts_at.ci_low:.0f}, {row.parts_at.ci_high:.0f}]"
+        if row.parts_at
+        else "-"
+    )
+    return (row.model, row.kv_dtype, row.verdict, *shown, parts, row.same_as_baseline)
+
+
+def _engine_cells(row: Row) -> tuple[object, ...]:
+    scored = (f"{row.nll.value:.3f}", f"{row.delta_nll:+.3f}", f"{row.top1_agreement:.3f}")
+    counts = (row.loops, row.loops_penalised, row.empty, f"{row.mean_tokens:.0f}")
+    return (row.model, row.kv_dtype, row.scored_tokens, *scored, *counts)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    for cells in (heads, ["---"] * len(heads), *rows):
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 def _two_by_two_markdown(dtype: str, effects: dict[str, Estimate], rows: Sequence[Row]) -> Iterator[str]:
