@@ -46,7 +46,7 @@ class Asked:
     def excuses(self, loop: Loop) -> bool:
         """Whether the prompt asks for as many copies as the loop has."""
         quoted = self._quoted_text if loop.in_text else self._quoted_ids
-        allowed = QUOTED_RATIO * quoted.get(least_rotation(loop.unit), 0)
+        allowed = QUOTED_RATIO * quoted.get(loop.rotation, 0)
         if loop.in_text and self._names(loop.unit):
             allowed = max(allowed, self._ordered)
         return loop.copies <= allowed

@@ -17,6 +17,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from pytest_kvcache.measures.runs import Run, find_runs, find_tails, least_rotation, sequence_of_ids
@@ -43,7 +44,7 @@ _STUCK = frozenset("!?,;，。！？；…\ufffd\0")
 """No letters or digits, but no decoration either."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Loop:
     """A repetition that is a finding, in the characters or, where no text shows it, the tokens."""
 
@@ -56,6 +57,11 @@ class Loop:
     unit: str
     """One copy: text, or token ids as a sequence (see :mod:`~pytest_kvcache.measures.runs`)."""
     evidence: str
+
+    @cached_property
+    def rotation(self) -> str:
+        """The unit from the same place on, wherever in it the loop begins."""
+        return least_rotation(self.unit)
 
     def signal(self) -> Signal:
         unit: Literal["char", "token"] = "char" if self.in_text else "token"
@@ -70,7 +76,7 @@ class Loop:
         if self.in_text != other.in_text:
             return False
         if "near-loop" not in (self.kind, other.kind):
-            return least_rotation(self.unit) == least_rotation(other.unit)
+            return self.rotation == other.rotation
         ours, theirs = (set(each.unit.split() if each.in_text else each.unit) for each in (self, other))
         return len(ours & theirs) >= ALIKE * len(ours | theirs)
 
