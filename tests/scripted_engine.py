@@ -163,6 +163,8 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
             return wire.Outputs(tuple(script.generate(p, request.sampling) for p in request.prompts))
         case wire.ScoreTexts():
             script.act("scoring")
+            if len(request.requests) == 1 and script.arguments.get("refuses_single_texts"):
+                raise RuntimeError("scripted refusal of a text alone")
             return wire.Scores(tuple(script.score(r, request.top_k, request.path) for r in request.requests))
 
 

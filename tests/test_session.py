@@ -20,7 +20,7 @@ from pytest_kvcache.engines.pool import FLOOR_TEXTS, FLOOR_TOKENS, floor_request
 from pytest_kvcache.errors import EngineError
 from pytest_kvcache.plan import Request, Target, make_plan
 from pytest_kvcache.policy import Policy
-from pytest_kvcache.records import Output, OutputSet, PromptSet, VerdictKind
+from pytest_kvcache.records import Output, OutputSet, PromptSet, ReasonCode, VerdictKind
 from pytest_kvcache.session import EngineHandle, Session
 from pytest_kvcache.store import RunStore
 
@@ -94,6 +94,15 @@ def test_the_baseline_scores_some_of_its_texts_one_at_a_time_in_the_same_life(
     ]
     assert floor == session.floor(target.of_baseline(), SET)
     assert len(starts.read_text().splitlines()) == 2
+
+
+def test_a_baseline_that_cannot_show_its_noise_floor_vouches_for_nobody(tmp_path: Path) -> None:
+    target = make_target(refuses_single_texts=True)
+    session = make_session(tmp_path, target)
+    verdict = session.verdict(target, [SET, PENALISED], Policy(), TODAY)
+    assert verdict.verdict is VerdictKind.FAIL
+    assert [reason.code for reason in verdict.reasons] == [ReasonCode.BASELINE_FAILED]
+    assert "a text alone" in verdict.reasons[0].message
 
 
 def test_the_floor_is_of_the_longest_texts_where_too_few_are_long_enough() -> None:
