@@ -155,7 +155,7 @@ def test_a_share_has_wilsons_interval() -> None:
 
 def test_a_median_lies_between_the_innermost_values_that_are_sure_enough() -> None:
     interval = median_interval([float(k) for k in reversed(range(1, 21))])
-    assert (interval.value, interval.low, interval.high, interval.n) == (10.5, 6, 15, 20)  # textbook: 6th, 15th
+    assert (interval.value, interval.low, interval.high, interval.n) == (10.5, 6, 15, 20)
     six = median_interval([1, 2, 3, 4, 5, 9])
     assert (six.low, six.high) == (1, 9)
 
