@@ -98,7 +98,7 @@ def _head(healthy: Sequence[Result], damaged: Sequence[Result], half: Half) -> s
     classes = len({result.kind for result in damaged})
     origin = (
         "Thresholds were chosen on the other half; "
-        "[two looks](detection.md#what-the-test-half-has-been-used-for) were taken at this one."
+        "[three looks](detection.md#what-the-test-half-has-been-used-for) were taken at this one."
         if half == "test"
         else "Thresholds were chosen on these documents."
     )

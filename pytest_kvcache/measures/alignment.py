@@ -228,14 +228,16 @@ def _columns(stretch: list[int], links: list[int], period: int) -> list[Counter[
     """Lay the elements in columns: each in that of its counterpart, or else in the one after the last.
 
     The first copy makes the columns, as many as it has elements: edits may have made it longer or shorter.
+    A counterpart that has none itself, between two edits, may be in the wrong column, and hands on none.
     """
     places = [0] * len(stretch)
     columns: defaultdict[int, Counter[int]] = defaultdict(Counter)
     first_copy = period + _tolerance(period)
     place = last = -1
     for index, (element, link) in enumerate(zip(stretch, links, strict=True)):
-        if 0 < link <= index:
-            place = places[index - link]
+        back = index - link
+        if 0 < link <= index and (back < first_copy or links[back] > 0):
+            place = places[back]
         else:
             place = place + 1 if place < last or index < first_copy else 0
         last = max(last, place)

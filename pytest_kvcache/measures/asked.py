@@ -23,6 +23,9 @@ ORDERED_RATIO = 1.2
 UNCOUNTED = 20
 """Copies that are ordered by "repeat" without a count."""
 
+TURNED = 64
+"""Words of a unit up to which a loop may begin elsewhere than what the prompt names."""
+
 _ENGLISH = {"ten": 10, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "hundred": 100, "thousand": 1000}
 _DIGITS = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "兩": 2}
 _POWERS = {"十": 10, "百": 100, "千": 1000}
@@ -47,14 +50,20 @@ class Asked:
         """Whether the prompt asks for as many copies as the loop has."""
         quoted = self._quoted_text if loop.in_text else self._quoted_ids
         allowed = QUOTED_RATIO * quoted.get(loop.rotation, 0)
-        if loop.in_text and self._names(loop.unit):
+        if loop.in_text and self._names(loop):
             allowed = max(allowed, self._ordered)
         return loop.copies <= allowed
 
-    def _names(self, unit: str) -> bool:
-        """Whether the words of a unit stand in the prompt, one after the other."""
-        words = _joined(unit.casefold())
-        return bool(words.strip()) and words in self._words
+    def _names(self, loop: Loop) -> bool:
+        """Whether the words of a unit stand in the prompt, one after the other.
+
+        An exact loop may begin anywhere in them; a near one may number them besides.
+        """
+        words = _joined(loop.unit.casefold()).split()
+        if loop.kind == "near-loop":
+            words = [word for word in words if not word.isdecimal()]
+        turns = range(len(words)) if len(words) <= TURNED else range(1)
+        return bool(words) and any(f" {' '.join([*words[at:], *words[:at]])} " in self._words for at in turns)
 
 
 def _copies_quoted(sequence: str) -> dict[str, float]:
