@@ -33,5 +33,5 @@ def test_the_page_counts_what_did_not_pass() -> None:
     session: Any = SimpleNamespace(verdict=lambda *_: next(verdicts))
     page = "\n".join(reruns.report(session, [reruns.target("gqa", "fp8_e4m3")], SETS))
     assert page.count("| pass |") == 9
-    assert "fail: 10% of 10 (95 % interval 2% to 40%)." in page
-    assert "inconclusive: 0% of 10 (95 % interval 0% to 28%)." in page
+    assert "`fail`: 10% of 10 (95 % interval 2% to 40%)." in page
+    assert "`inconclusive`: 0% of 10 (95 % interval 0% to 28%)." in page
