@@ -120,7 +120,8 @@ def report(session: Session, targets: Sequence[Target], sets: Sequence[PromptSet
     yield ""
     for kind in (VerdictKind.FAIL, VerdictKind.INCONCLUSIVE):
         share = share_interval(sum(verdict.verdict is kind for verdict in found), len(found))
-        yield f"Verdicts that are `{kind}`: {share.value:.0%} of {share.n} (95 % interval {share.low:.0%} to {share.high:.0%})."
+        interval = f"95 % interval {share.low:.0%} to {share.high:.0%}"
+        yield f"Verdicts that are `{kind}`: {share.value:.0%} of {share.n} ({interval})."
 
 
 def _cells(verdict: Verdict) -> Iterator[str]:
