@@ -65,6 +65,7 @@ def assert_degeneration_within(output: Outputs, baseline: Outputs, *, margin: fl
     6, and of 32 it takes 8.
     Raises :class:`~pytest_kvcache.errors.UsageError` for fewer than two.
     """
+    _check_margins("assert_degeneration_within", {"margin": margin})
     cases = _cases(output)
     ours = {case.name: _failures(case) for case in cases}
     theirs = {case.name: _failures(case) for case in _cases(baseline)}
@@ -96,6 +97,7 @@ def assert_no_ngram_repetition(output: Outputs, n: int = 4, *, limit: float = 0.
     """
     if n < 1:
         raise UsageError(f"assert_no_ngram_repetition: n must be at least 1, not {n}")
+    _check_margins("assert_no_ngram_repetition", {"limit": limit})
     cases = _cases(output)
     shares = [(case, ngram_repetition(case.output, n)) for case in cases]
     lines = [
@@ -120,6 +122,7 @@ def assert_penalties_effective(
     95 % interval. Raises :class:`~pytest_kvcache.errors.UsageError` for outputs that were not penalised,
     and for fewer than two.
     """
+    _check_margins("assert_penalties_effective", {"margin": margin})
     ours, theirs = _penalised(output), _penalised(baseline)
     if len(ours) != len(theirs):
         raise UsageError("assert_penalties_effective: output and baseline are not of the same prompt sets")

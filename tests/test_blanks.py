@@ -47,9 +47,13 @@ def test_each_stretch_is_reported() -> None:
     assert [signal.start for signal in blanks(text)] == [1, text.index("\u200b")]
 
 
-@pytest.mark.parametrize("same", [" " * 500, "\n" * 500, "\u200b" * 500], ids=["spaces", "lines", "unseen"])
+@pytest.mark.parametrize("same", [" " * 500, "\n" * 500, "\u2800" * 500], ids=["spaces", "lines", "fillers"])
 def test_one_character_alone_is_left_to_the_detector_of_loops(same: str) -> None:
     assert blanks("Yes." + same) == []
+
+
+def test_what_takes_no_room_is_found_also_where_it_is_one_character_alone() -> None:
+    assert [signal.kind for signal in blanks("Hello." + "\u200b" * 16)] == ["blanks"]
 
 
 HEALTHY = {

@@ -33,7 +33,9 @@ _COUNT = re.compile(
     rf"\b(\d{{1,6}}|{'|'.join(_ENGLISH)}) (?:times|copies|repetitions)\b"
     rf"|(\d{{1,6}}|[{''.join([*_DIGITS, *_POWERS])}]{{1,9}}) ?[遍次]"
 )
-_REPEAT = re.compile(r"\brepeat(?:edly)?\b|重复|重複")
+_REPEAT = re.compile(
+    r"(?<!not )(?<!n't )(?<!n’t )(?<!never )(?<!without )\brepeat(?:edly)?\b|(?<![要别別勿])重[复複]"
+)
 
 
 class Asked:

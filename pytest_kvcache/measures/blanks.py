@@ -4,7 +4,7 @@ The rule: a stretch of blanks (spaces, tabs, line breaks, zero-width and other i
 several sorts, at least 200 of them, or 64 that change from one sort to another 32 times; or at least 16
 invisible ones that are no white space. The longest in 27,000 healthy documents has 87 characters, and none
 changes more than 6 times.
-A stretch of one character alone is a matter of :mod:`~pytest_kvcache.measures.loops`.
+A stretch of one character alone, if it takes room, is a matter of :mod:`~pytest_kvcache.measures.loops`.
 
 Every 8th character is looked at first: a stretch that qualifies shows itself there.
 
@@ -32,6 +32,8 @@ _INVISIBLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff"
 )
+_FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Invisible, but as wide as what they stand for: drawings are made with them."""
 _BLANK = rf"[\s{_INVISIBLE}]"
 _SAMPLED = re.compile(rf"{_BLANK}{{{MIXED_BLANKS // STRIDE}}}|[{_INVISIBLE}]{{{INVISIBLE // STRIDE}}}")
 _STRETCH = re.compile(
@@ -53,7 +55,12 @@ def find_blanks(view: View) -> list[Signal]:
 
 def _is_long(stretch: str) -> bool:
     changes = sum(one != other for one, other in pairwise(stretch))
-    return changes >= CHANGES or (changes > 0 and (len(stretch) >= BLANKS or not stretch[0].isspace()))
+    without_width = not stretch[0].isspace() and stretch[0] not in _FILLERS
+    return (
+        changes >= CHANGES
+        or without_width
+        or (changes > 0 and (len(stretch) >= BLANKS or not stretch[0].isspace()))
+    )
 
 
 def _evidence(stretch: str) -> str:

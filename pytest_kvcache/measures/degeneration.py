@@ -7,8 +7,8 @@ finding. Each detector has a module of its own, with its rule, where the rule is
 ============== ========== ==========================================================================
 kind           severity   finding
 ============== ========== ==========================================================================
-loop           fail       a unit of several tokens or characters repeated exactly
-stuck          fail       one token or character repeated
+loop           fail, warn a unit of several tokens or characters repeated exactly
+stuck          fail, warn one token or character repeated
 near-loop      fail, warn a unit repeated with small changes, or with a running number
 blanks         fail       a long stretch of blanks, newlines or invisible characters
 special-tokens fail       tokens to be read that only the chat format should hold
@@ -75,7 +75,8 @@ def find_degeneration(
     :class:`~pytest_kvcache.records.Output`, a text, or token ids. An ``Output`` is judged on both, and
     a loop that its text shows is reported once, in characters. ``score`` is the baseline's of this output:
     with it, text that nothing else gives away is seen to be improbable. Takes time linear in the length, up
-    to a logarithmic factor, on any input. Raises ValueError for a score of another number of tokens.
+    to a logarithmic factor, on any input; beside a prompt or baseline that loops as well, also time for each
+    pair of their loops. Raises ValueError for a score of another number of tokens.
     """
     seen = view_output(output)
     beside = None if baseline is None else view_output(baseline)
@@ -130,11 +131,15 @@ def _lies_in(signal: Signal, loop: Signal) -> bool:
 
 
 def _unexcused(signals: list[Signal], asked: View | None, beside: View | None) -> list[Signal]:
-    """Drop what the baseline's output or the prompt shows as well, and the flips of a translation."""
+    """Drop what the baseline's output or the prompt shows as surely, and the flips of a translation."""
     for known in (asked, beside):
         if signals and known is not None:
-            kinds = {signal.kind for signal in _find_in(known)}
-            signals = [signal for signal in signals if signal.kind not in kinds]
+            shown = {(signal.kind, signal.severity) for signal in _find_in(known)}
+            signals = [
+                signal
+                for signal in signals
+                if (signal.kind, "fail") not in shown and (signal.kind, signal.severity) not in shown
+            ]
     if signals and asked is not None and _TRANSLATING.search(asked.text or ""):
         signals = [signal for signal in signals if signal.kind not in _FLIPS]
     return signals

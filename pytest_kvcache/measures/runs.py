@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+MOST_ID = 0x10FFFF
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -39,8 +41,15 @@ class Run:
 
 
 def sequence_of_ids(ids: Sequence[int]) -> str:
-    """Return token ids as a sequence. Ids must lie in ``0 .. 1114111``, as those of all models do."""
-    return "".join(map(chr, ids))
+    """Return token ids as a sequence.
+
+    Raises ValueError for ids that do not lie in ``0 .. 1114111``, as those of all models do.
+    """
+    try:
+        return "".join(map(chr, ids))
+    except (ValueError, OverflowError):
+        wrong = next(token for token in ids if not 0 <= token <= MOST_ID)
+        raise ValueError(f"token ids lie between 0 and {MOST_ID}, not {wrong}") from None
 
 
 def find_runs(sequence: str, *, min_length: int) -> list[Run]:
