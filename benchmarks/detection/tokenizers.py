@@ -8,8 +8,6 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import tiktoken
-
 from pytest_kvcache.errors import UsageError
 
 WHEEL = "dashscope-*.whl"
@@ -30,6 +28,8 @@ class QwenTokenizer:
     """Text to token ids and back, byte-level: every text has ids and every list of ids a text."""
 
     def __init__(self, ranks: dict[bytes, int], special_tokens: Sequence[str] = SPECIAL_TOKENS) -> None:
+        import tiktoken
+
         self.special_tokens = {
             text: len(ranks) + place for place, text in enumerate((*special_tokens, *_EXTRAS))
         }
