@@ -119,13 +119,17 @@ def refilled_frames(base: Document, random: Random, library: Library) -> Draft |
     start, unit = statement
     words = words_of(unit + " ")
     open_places = sorted(random.sample(range(len(words)), _edits(words, random)))
-    longest = sorted({word for word in words_of(base.text) if word.strip().isalpha()}, key=len)
+    longest = sorted({word for word in words_of(base.text) if word.strip().isalpha()}, key=_by_length)
     fillings = longest[len(longest) // 3 :]
     if len(fillings) < 2 * len(open_places):
         return None
     refilled = ("".join(_refilled(words, open_places, fillings, random)) for _ in count())
     copies = chain([unit + " "], refilled)
     return _draft(base, start, copies, random, library, noise=len(open_places) / len(words))
+
+
+def _by_length(word: str) -> tuple[int, str]:
+    return len(word), word
 
 
 def _statement(base: Document, random: Random) -> tuple[int, str] | None:
