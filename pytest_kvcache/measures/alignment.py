@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, lgamma, log
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ _SLOT_SHARE = 0.15
 
 Elements = NDArray[np.uint64]
 _Ints = NDArray[np.int64]
+_Period = TypeVar("_Period", int, _Ints)
 
 
 class _Compared(TypedDict):
@@ -113,9 +114,12 @@ def find_alignments(elements: Elements) -> Search:
     suspicious = False
     for start in range(0, max(1, size - WINDOW // 2), WINDOW // 2):
         window = elements[start : start + WINDOW]
+        pair_lags = None
         for period in _periods(window):
             suspicious = True
-            found = _align(window, period, start)
+            if pair_lags is None:
+                pair_lags = _lags(_hashed_grams(window)[0])
+            found = _align(window, pair_lags, period, start)
             if found:
                 alignments.append(found)
     return Search(alignments, suspicious)
@@ -159,8 +163,8 @@ def _lags(values: Elements) -> _Ints:
     return lags
 
 
-def _tolerance(period: int) -> int:
-    """Return by how much edits may shift one copy against the next: an eighth of it."""
+def _tolerance(period: _Period) -> _Period:
+    """Return by how much edits may shift one copy, of this period or each, against the next: an eighth."""
     return (period + 4) // 8 + (period > 5)
 
 
@@ -170,7 +174,7 @@ def _commonest_period(seeds: _Ints) -> int:
     if not len(lags):
         return 0
     until = np.concatenate([[0], np.cumsum(seeds)])
-    around = (lags + 4) // 8 + (lags > 5)
+    around = _tolerance(lags)
     count = until[np.minimum(lags + around + 1, len(seeds))] - until[np.maximum(lags - around, 0)]
     enough = (count >= LEAST_SEEDS) & (count >= SEEDS_PER_PERIOD * lags)
     if not enough.any():
@@ -178,9 +182,9 @@ def _commonest_period(seeds: _Ints) -> int:
     return int(lags[np.argmax(np.where(enough, count + seeds[lags] / 2, 0))])
 
 
-def _align(elements: Elements, period: int, offset: int) -> Alignment | None:
+def _align(elements: Elements, pair_lags: _Ints, period: int, offset: int) -> Alignment | None:
     """Return the best-scoring stretch that repeats with about this period, if it is long enough."""
-    links = _links(elements, period)
+    links = _links(elements, pair_lags, period)
     score = np.concatenate([[0], np.cumsum(np.where(links > 0, 1, -2))])
     gain = score - np.minimum.accumulate(score)
     end = int(np.argmax(gain))
@@ -203,14 +207,12 @@ def _align(elements: Elements, period: int, offset: int) -> Alignment | None:
     )
 
 
-def _links(elements: Elements, period: int) -> _Ints:
+def _links(elements: Elements, pair_lags: _Ints, period: int) -> _Ints:
     """Return for each element how far back its counterpart in an earlier copy is; 0 if unexplained.
 
     Exactly one period back counts first: within a unit that repeats some words, the nearest equal pair
     is not the counterpart.
     """
-    pairs, _ = _hashed_grams(elements)
-    pair_lags = _lags(pairs)
     back = np.clip(np.rint(pair_lags / period), 1, PERIODS_BACK)
     shift = np.abs(pair_lags - back * period)
     near = (pair_lags > 0) & (shift <= _tolerance(period) * np.sqrt(back))
