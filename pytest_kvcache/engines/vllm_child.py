@@ -256,6 +256,8 @@ class VllmModel:
             seconds_to_load=self.seconds_to_load,
             scoring=self._scorer.path,
             scoring_difference=self._scorer.difference,
+            max_num_seqs=config.scheduler_config.max_num_seqs,
+            max_num_batched_tokens=config.scheduler_config.max_num_batched_tokens,
         )
 
     def _attention_layers(self) -> list[tuple[str, float, float, str]]:

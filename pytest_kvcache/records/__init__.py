@@ -1,0 +1,77 @@
+"""Records: the plain data that every stage of a run hands to the next one.
+
+Frozen dataclasses over the standard library alone. Everything imports this package; it imports
+nothing of the others. Arrays are ``bytes`` of little-endian float32 or int32, so that records stay
+hashable, travel through sockets and files unchanged, and become numpy arrays without a copy
+(``numpy.frombuffer(score.logprobs, "<f4")``).
+"""
+
+from pytest_kvcache.records.asked import (
+    Check,
+    Declared,
+    EngineSpec,
+    Json,
+    Message,
+    Prompt,
+    PromptSet,
+    PromptSetUse,
+    Sampling,
+    content_key,
+)
+from pytest_kvcache.records.concluded import (
+    QUALITY_CODES,
+    Coverage,
+    Excerpt,
+    Metric,
+    Reason,
+    ReasonCode,
+    Signal,
+    Verdict,
+    VerdictKind,
+)
+from pytest_kvcache.records.given import (
+    EngineReport,
+    Golden,
+    Output,
+    OutputSet,
+    PlannedGoldens,
+    PlannedOutputs,
+    Provenance,
+    Score,
+    ScoreRequest,
+    ScoreSet,
+    ScoringPath,
+)
+
+__all__ = [
+    "QUALITY_CODES",
+    "Check",
+    "Coverage",
+    "Declared",
+    "EngineReport",
+    "EngineSpec",
+    "Excerpt",
+    "Golden",
+    "Json",
+    "Message",
+    "Metric",
+    "Output",
+    "OutputSet",
+    "PlannedGoldens",
+    "PlannedOutputs",
+    "Prompt",
+    "PromptSet",
+    "PromptSetUse",
+    "Provenance",
+    "Reason",
+    "ReasonCode",
+    "Sampling",
+    "Score",
+    "ScoreRequest",
+    "ScoreSet",
+    "ScoringPath",
+    "Signal",
+    "Verdict",
+    "VerdictKind",
+    "content_key",
+]

@@ -1,0 +1,155 @@
+"""What is concluded: signals, figures, reasons and verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One detector's finding on one output, with its place and its evidence."""
+
+    kind: str
+    severity: Literal["fail", "warn"]
+    """``fail`` only where this one output suffices as proof."""
+    unit: Literal["token", "char"]
+    start: int
+    end: int
+    """Half-open: the finding covers ``[start, end)`` in tokens or characters of the output."""
+    evidence: str
+    """One short line for a person, e.g. ``"a gentle soul, " 14 times``."""
+
+
+class VerdictKind(StrEnum):
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    KNOWN_BAD = "known-bad"
+
+
+class ReasonCode(StrEnum):
+    """Why a verdict is what it is. A closed list: results files and policies rely on it."""
+
+    # quality: the only codes that a known-bad declaration may name
+    DELTA_NLL = "delta-nll"
+    KLD = "kld"
+    SAME_TOP = "same-top"
+    DEGENERATE = "degenerate"
+    SUSPICIOUS = "suspicious"
+    EMPTY = "empty"
+    RUNAWAY = "runaway-length"
+    REPETITION = "repetition"
+    RECALL = "recall-lost"
+    PENALTIES = "penalties-ineffective"
+    # the run itself
+    ENGINE_FAILED = "engine-failed"
+    NOT_FINITE = "not-finite"
+    BASELINE_FAILED = "baseline-failed"
+    BASELINE_QUANTIZED = "baseline-quantized"
+    BASELINE_DEGENERATE = "baseline-degenerate"
+    SAME_AS_BASELINE = "same-as-baseline"
+    MODEL_CHANGED = "model-changed"
+    TOO_LITTLE_EVIDENCE = "too-little-evidence"
+    NOISE = "noise"
+    UNDECIDED = "undecided"
+    # declarations
+    KNOWN_BAD_REPRODUCED = "known-bad-reproduced"
+    KNOWN_BAD_NOT_REPRODUCED = "known-bad-not-reproduced"
+    KNOWN_BAD_EXPIRED = "known-bad-expired"
+
+
+QUALITY_CODES = frozenset(
+    {
+        ReasonCode.DELTA_NLL,
+        ReasonCode.KLD,
+        ReasonCode.SAME_TOP,
+        ReasonCode.DEGENERATE,
+        ReasonCode.SUSPICIOUS,
+        ReasonCode.EMPTY,
+        ReasonCode.RUNAWAY,
+        ReasonCode.REPETITION,
+        ReasonCode.RECALL,
+        ReasonCode.PENALTIES,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measured figure with its 95 % interval and the margin it was held against."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    """Sample size: the number of prompts that were paired."""
+    margin: float | None = None
+    floor: float | None = None
+    alpha: float | None = None
+    """How often chance alone would prove a harm of just the margin to be beyond it, at most."""
+    beta: float | None = None
+    """How often a harm of :attr:`detectable` is not proven to be beyond the margin."""
+    detectable: float | None = None
+    """The smallest harm that as many prompts, spread like these, find beyond the margin but for ``beta``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    code: ReasonCode
+    metric: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Outputs planned for a verdict, outputs judged, and outputs left out."""
+
+    planned: int
+    ran: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision for one model and candidate, with every figure it rests on."""
+
+    id: str
+    model: str
+    revision: str | None
+    kv_dtype: str
+    """As the user wrote it, or the variant's kv dtype."""
+    resolved_kv_dtype: str | None
+    variant: str | None
+    baseline_id: str
+    verdict: VerdictKind
+    source: Literal["fresh", "cached", "golden"]
+    prompt_sets: tuple[str, ...]
+    metrics: dict[str, Metric] = field(hash=False)
+    reasons: tuple[Reason, ...]
+    coverage: Coverage
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict in (VerdictKind.PASS, VerdictKind.KNOWN_BAD)
+
+    @property
+    def summary(self) -> str:
+        """One line: the verdict and its reasons."""
+        why = "; ".join(reason.message for reason in self.reasons)
+        return f"{self.id}: {self.verdict}" + (f": {why}" if why else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """One prompt with what baseline and candidate wrote: evidence for a verdict."""
+
+    verdict_id: str
+    prompt_set: str
+    prompt_id: str
+    prompt_text: str
+    baseline_text: str
+    candidate_text: str
+    signals: tuple[Signal, ...]
+    """Findings on the candidate's text; only spans in characters can be shown in place."""

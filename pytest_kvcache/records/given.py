@@ -1,0 +1,220 @@
+"""What an engine gives back: outputs and scores, and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_kvcache.records.asked import EngineSpec, PromptSet
+
+ScoringPath = Literal["prefill", "decode"]
+"""How a given text is scored: in one pass with its prompt, or in steps as if the engine wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What one engine generated for one prompt."""
+
+    prompt_id: str
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: str | None
+    """vLLM's: ``"stop"``, ``"length"``, ``"abort"``, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A text to score: the log-probability of ``token_ids`` after ``prompt_token_ids``."""
+
+    prompt_id: str
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One engine's log-probabilities, in nats, of a given text of ``n`` tokens."""
+
+    prompt_id: str
+    token_ids: tuple[int, ...]
+    logprobs: bytes
+    """float32[n]: of the given tokens."""
+    top_ids: bytes
+    """int32[n, k]: the k most probable tokens at each position, most probable first."""
+    top_logprobs: bytes
+    """float32[n, k]."""
+    k: int
+
+    def first(self, n: int) -> Score:
+        """Return the score of the text's first ``n`` tokens."""
+        return Score(
+            prompt_id=self.prompt_id,
+            token_ids=self.token_ids[:n],
+            logprobs=self.logprobs[: 4 * n],
+            top_ids=self.top_ids[: 4 * n * self.k],
+            top_logprobs=self.top_logprobs[: 4 * n * self.k],
+            k=self.k,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What really ran: everything here is what vLLM resolved, not what was asked for."""
+
+    model: str
+    model_path: str
+    model_id: str
+    """``commit:HASH`` for a hub model, ``sha256:HASH`` of all files for a local directory."""
+    kv_cache_dtype: str
+    """The resolved dtype in canonical form: ``bfloat16``, ``fp8_e4m3``, ..."""
+    kv_cache_quantized: bool
+    kv_scales: str
+    """``"none"`` (cache not quantized), ``"unit"`` (all 1.0) or ``"calibrated"``."""
+    model_dtype: str
+    quantization: str | None
+    chat_template_sha256: str | None
+    attention_backend: str
+    block_size: int
+    kv_capacity_tokens: int
+    prefix_caching: bool
+    max_model_len: int
+    device: str
+    """The processor's name, e.g. ``AMD EPYC 9554`` or ``NVIDIA L40S``."""
+    device_ids: tuple[int, ...]
+    """Cores (CPU) or GPU indices that the engine was pinned to."""
+    threads: int
+    platform: str
+    """``cpu``, ``cuda``, ``rocm``, ..."""
+    cpu_flags: tuple[str, ...]
+    """The vector extensions that decide which CPU kernels run."""
+    versions: tuple[tuple[str, str], ...]
+    """``vllm``, ``torch``, ``transformers``, ``python``, ``pytest_kvcache``."""
+    environment: tuple[tuple[str, str], ...]
+    """The ``VLLM_*`` variables that were set, secrets left out."""
+    seconds_to_load: float
+    scoring: ScoringPath = "prefill"
+    """How this engine scores texts."""
+    scoring_difference: float | None = None
+    """Mean absolute difference between both ways, in nats per token of a few probe texts; None where the
+    engine cannot follow a given text, so that nothing proves that prefill reads the cache."""
+    max_num_seqs: int = 0
+    """The most sequences that share a step; with the next one it decides how batches are composed."""
+    max_num_batched_tokens: int = 0
+    """The most tokens that share a step."""
+
+    @property
+    def can_follow(self) -> bool:
+        """Whether this engine can score by decoding."""
+        return self.scoring_difference is not None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSet:
+    """All outputs of one engine for one prompt set, in the set's order."""
+
+    spec: EngineSpec
+    prompt_set: PromptSet
+    provenance: Provenance
+    outputs: tuple[Output, ...]
+    seconds: float
+
+    def __iter__(self) -> Iterator[Output]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOutputs:
+    """All outputs that one test declared: iterates over outputs, and gives one set by its name."""
+
+    sets: tuple[OutputSet, ...]
+
+    def __iter__(self) -> Iterator[Output]:
+        return (output for outputs in self.sets for output in outputs)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets))
+
+    def __getitem__(self, name: str) -> OutputSet:
+        """Return the outputs for one prompt set. Raises KeyError naming the sets there are."""
+        for outputs in self.sets:
+            if outputs.prompt_set.name == name:
+                return outputs
+        raise KeyError(f"{name} (this test declared: {', '.join(s.prompt_set.name for s in self.sets)})")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSet:
+    """All scores by one engine of the texts that another engine (or itself) wrote for a set."""
+
+    spec: EngineSpec
+    prompt_set: PromptSet
+    text_of: str
+    """:attr:`EngineSpec.key` of the engine that wrote the scored texts."""
+    scores: tuple[Score, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What one life of one engine was, and what it cost."""
+
+    label: str
+    spec: EngineSpec
+    provenance: Provenance | None
+    """None if it never came up."""
+    failure: str | None
+    """Why it broke, in one line; None if it did not."""
+    seconds_to_start: float
+    seconds_to_generate: float
+    seconds_to_score: float
+    tokens_generated: int
+    tokens_scored: int
+    peak_rss_bytes: int
+    """Of the engine process itself; 0 if unknown."""
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """A stored output set of one model under one kv dtype or variant, and what its engine thought of it."""
+
+    variant: str
+    """The kv dtype in canonical form, or the name of a variant."""
+    outputs: OutputSet
+    """The spec is that of the engine which wrote it; what differs between two equal runs (seconds, paths,
+    device numbers, capacity) is blank in the provenance."""
+    scores: ScoreSet | None
+    """By that engine of its own texts; None where log-probabilities were not wanted, or are not scored."""
+    floor: ScoreSet | None
+    """Some of its texts, one at a time: the noise floor."""
+
+    @property
+    def prompt_set(self) -> PromptSet:
+        return self.outputs.prompt_set
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGoldens:
+    """The goldens of all prompt sets that one test declared, and one of them by its set's name."""
+
+    goldens: tuple[Golden, ...]
+    scores: tuple[ScoreSet | None, ...]
+    """For each golden, what the engine under test gives its texts; None where texts are not scored."""
+
+    def __iter__(self) -> Iterator[Golden]:
+        return iter(self.goldens)
+
+    def __len__(self) -> int:
+        return len(self.goldens)
+
+    def __getitem__(self, name: str) -> Golden:
+        """Return the golden of one prompt set. Raises KeyError naming the sets there are."""
+        for golden in self.goldens:
+            if golden.prompt_set.name == name:
+                return golden
+        raise KeyError(f"{name} (this test declared: {', '.join(g.prompt_set.name for g in self.goldens)})")
