@@ -1,0 +1,44 @@
+"""The command ``kvcache``.
+
+Exit status: 0 fine, 1 a finding, 2 used wrongly or could not run. Results go to standard output,
+as JSON with ``--json``; progress and errors, one line each, to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pytest_kvcache.cli import _models
+from pytest_kvcache.cli._common import UNUSABLE, say
+from pytest_kvcache.errors import KvCacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``kvcache`` with ``argv`` (default: the process's arguments) and return its exit status."""
+    arguments = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except KvCacheError as error:
+        say(f"kvcache: {error}")
+        return UNUSABLE
+    except KeyboardInterrupt:
+        say("kvcache: interrupted")
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kvcache",
+        description="Check whether a model is still safe with a quantized KV cache.",
+        epilog="Exit status: 0 fine, 1 a finding, 2 used wrongly or could not run.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _models.add_to(commands)
+    return parser

@@ -1,0 +1,47 @@
+"""What all commands share: exit statuses, options, and the two streams they write to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pytest_kvcache.records import Json
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+FINE, FINDING, UNUSABLE = 0, 1, 2
+
+
+def add_group(commands: Commands, name: str, about: str) -> Commands:
+    """Add a command that is a group of actions; return where its actions are added."""
+    group = commands.add_parser(name, help=about, description=about)
+    return group.add_subparsers(title="actions", required=True, metavar="ACTION")
+
+
+def add_action(
+    actions: Commands, name: str, about: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """Add an action that ``run`` carries out; return its parser, for what it takes."""
+    parser = actions.add_parser(name, help=about, description=about)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def print_json(value: Json) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def say(line: str) -> None:
+    """Write a line of progress, or an error, to standard error."""
+    print(line, file=sys.stderr, flush=True)
