@@ -4,6 +4,7 @@ Run like the real child, with the number of its socket as last argument. What it
 engine arguments, so that a test says it where it says everything else:
 
 ``script``      ``healthy`` (default), ``loop`` or ``empty``: what it writes; ``knows`` answers what can be
+``says``        a word on which all that it writes depends
 ``delta_nll``   how much less probable it finds every text, in nats per token
 ``fail_at``     ``loading``, ``generating`` or ``scoring``: answers with a failure there
 ``crash_at``    the same places: ends with SIGKILL
@@ -99,7 +100,8 @@ class Script:
         )
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Output:
-        ids = lifelike_ids(f"{self.spec.model}|{prompt.id}|{self.spec.kv_cache_dtype}", sampling.max_tokens)
+        seed = f"{self.arguments.get('says', '')}{self.spec.model}|{prompt.id}|{self.spec.kv_cache_dtype}"
+        ids = lifelike_ids(seed, sampling.max_tokens)
         script = self.arguments.get("script", "healthy")
         if script == "loop":
             ids = (ids[:8] + [7, 8, 9, 10] * len(ids))[: sampling.max_tokens]
