@@ -11,6 +11,10 @@ class UsageError(KvCacheError):
     """Something was asked for wrongly: an option, a policy, a prompt file. Nothing was run."""
 
 
+class GoldenError(UsageError):
+    """A golden is missing, damaged, of something else than was asked for, or changed by somebody else."""
+
+
 class EngineError(KvCacheError):
     """An engine could not start, broke, or hung. The verdict of that engine is red."""
 

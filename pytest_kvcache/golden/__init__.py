@@ -1,0 +1,30 @@
+"""Goldens: what an engine once wrote for a prompt set, kept in a repository beside the tests.
+
+A golden is two files: a text that explains itself and reads well in a diff, and a sidecar with the
+numbers. Files are read as hostile, and written all together or not at all.
+
+    DIR/MODEL/SET-TOKENS.VARIANT.PLATFORM.json         prompts, provenance, texts and token ids
+    DIR/MODEL/SET-TOKENS.VARIANT.PLATFORM.HASH.xz      prompt token ids and log-probabilities
+"""
+
+from pytest_kvcache.errors import GoldenError
+from pytest_kvcache.golden.directory import GoldenDirectory
+from pytest_kvcache.golden.document import golden_schema, shipped_golden_schema
+from pytest_kvcache.golden.format import Encoded, as_kept, encode
+from pytest_kvcache.golden.leftovers import Problem
+from pytest_kvcache.golden.names import GoldenName, name_of
+from pytest_kvcache.golden.reading import read
+
+__all__ = [
+    "Encoded",
+    "GoldenDirectory",
+    "GoldenError",
+    "GoldenName",
+    "Problem",
+    "as_kept",
+    "encode",
+    "golden_schema",
+    "name_of",
+    "read",
+    "shipped_golden_schema",
+]

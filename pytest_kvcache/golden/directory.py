@@ -1,0 +1,90 @@
+"""The directory of goldens: what there is, the one that is wanted, and changes made whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pytest_kvcache.errors import GoldenError
+from pytest_kvcache.golden.changing import commit, remove
+from pytest_kvcache.golden.finding import check_model, check_prompt_set, digest_at, golden_at, missing
+from pytest_kvcache.golden.leftovers import Problem, leftovers
+from pytest_kvcache.golden.names import TEXT_SUFFIX, GoldenName, name_from, name_of
+from pytest_kvcache.golden.reading import read
+from pytest_kvcache.records import Golden, PromptSet
+
+
+class GoldenDirectory:
+    """All goldens below one directory, which need not exist until something is committed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> tuple[GoldenName, ...]:
+        """Return what there are goldens of, sorted, going by their files' names alone."""
+        return tuple(sorted(name for path in self._texts() if (name := name_from(path)) is not None))
+
+    def path(self, name: GoldenName) -> Path:
+        return name.path(self.root)
+
+    def find(self, model: str, variant: str, prompt_set: PromptSet, platforms: Sequence[str]) -> Golden:
+        """Return the golden of a model and variant for a prompt set, of the first platform that has one.
+
+        Raises GoldenError, with advice, if there is none, if it is of other prompts, or if it is damaged.
+        """
+        tokens = prompt_set.sampling.max_tokens
+        wanted = [GoldenName(model, prompt_set.name, tokens, variant, platform) for platform in platforms]
+        for name in wanted:
+            golden = self.get(name)
+            if golden is not None:
+                check_model(self.path(name), golden, model)
+                check_prompt_set(self.path(name), golden.prompt_set, prompt_set)
+                return golden
+        raise missing(self.root, wanted, self.names())
+
+    def get(self, name: GoldenName) -> Golden | None:
+        """Return a golden, or None if there is none. Raises GoldenError if it is damaged or misnamed."""
+        return golden_at(self.root, name)
+
+    def digest(self, name: GoldenName) -> str | None:
+        """Return the SHA-256 of a golden's text file, or None if there is none."""
+        return digest_at(self.root, name)
+
+    def commit(
+        self, goldens: Sequence[Golden], *, expected: Mapping[GoldenName, str | None] | None = None
+    ) -> tuple[Path, ...]:
+        """Write goldens, all or none of them, and return the paths of those that differ from what was there.
+
+        With ``expected`` (:meth:`digest` of names as it was before), a golden that somebody else has
+        changed since is not overwritten. Waits for other writers. Raises GoldenError if a golden may not
+        be written, and KvCacheError if the file system refuses; what was there then stays.
+        """
+        return commit(self.root, goldens, expected or {})
+
+    def remove(self, names: Iterable[GoldenName]) -> None:
+        """Delete goldens; those that are not there are passed over. Raises KvCacheError."""
+        remove(self.root, tuple(names))
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return what is wrong in the directory: goldens that cannot be read, bad names, leftovers."""
+        found = [problem for path in self._texts() if (problem := self._problem(path)) is not None]
+        return tuple(sorted([*found, *leftovers(self.root)]))
+
+    def _texts(self) -> list[Path]:
+        return [
+            path
+            for pattern in (f"*{TEXT_SUFFIX}", f"*/*{TEXT_SUFFIX}")
+            for path in self.root.glob(pattern)
+            if not path.name.startswith(".")
+        ]
+
+    def _problem(self, path: Path) -> Problem | None:
+        name = name_from(path)
+        try:
+            if name is None or self.path(name) != path:
+                rightful = self.path(name_of(read(path)))
+                return Problem(path, f"{path}: no golden has this name; it should be {rightful}")
+            self.get(name)
+        except GoldenError as error:
+            return Problem(path, str(error))
+        return None

@@ -1,0 +1,91 @@
+"""Finding: a golden by its name, or why it is not there, said so that somebody can put it right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pytest_kvcache.errors import GoldenError
+from pytest_kvcache.golden.format import MAX_TEXT_BYTES
+from pytest_kvcache.golden.names import GoldenName, name_of
+from pytest_kvcache.golden.reading import content, read, refusal
+from pytest_kvcache.records import Golden, PromptSet
+from pytest_kvcache.text import printable
+
+_SHOWN = 3
+"""How many prompts or goldens a message names."""
+
+
+def golden_at(root: Path, name: GoldenName) -> Golden | None:
+    """Return the golden of that name below ``root``, or None if there is none. Raises GoldenError."""
+    path = name.path(root)
+    if not _is_there(path):
+        return None
+    golden = read(path)
+    if name_of(golden) != name:
+        raise refusal(path, f"this is the golden of {name_of(golden)}", "give it back its own name")
+    return golden
+
+
+def digest_at(root: Path, name: GoldenName) -> str | None:
+    """Return the SHA-256 of a golden's text file, or None if there is none. Raises GoldenError."""
+    path = name.path(root)
+    return hashlib.sha256(content(path, MAX_TEXT_BYTES)).hexdigest() if _is_there(path) else None
+
+
+def check_model(path: Path, golden: Golden, model: str) -> None:
+    """Raise GoldenError if a golden is of another model, whose name makes the same file name."""
+    if golden.outputs.spec.model != model:
+        raise refusal(
+            path,
+            f"this is the golden of {golden.outputs.spec.model}, not of {model}, of the same file name",
+            "keep the goldens of one of them in another directory (--kv-golden-dir)",
+        )
+
+
+def missing(root: Path, wanted: Sequence[GoldenName], there: Sequence[GoldenName]) -> GoldenError:
+    """Return the error for a golden that no platform has, with those that come close."""
+    name = wanted[0]
+    near = [other for other in there if (other.model, other.prompt_set) == (name.model, name.prompt_set)]
+    others = near or [other for other in there if other.model == name.model]
+    have = f"; there is {_some([str(other) for other in others])}" if others else ""
+    return GoldenError(
+        printable(f"there is no golden of {name} in {root}{have}")
+        + "; write it: pytest --kv-golden-update=new, or kvcache golden refresh"
+    )
+
+
+def check_prompt_set(path: Path, golden: PromptSet, wanted: PromptSet) -> None:
+    """Raise GoldenError, saying what differs, if a golden is of other prompts or sampling than wanted."""
+    if golden.key != wanted.key:
+        raise refusal(
+            path,
+            f"the prompt set {wanted.name} is no longer what it was written for: {_changes(golden, wanted)}",
+            f"refresh it: pytest --kv-golden-update=all, or kvcache golden refresh {printable(str(path))}",
+        )
+
+
+def _changes(old: PromptSet, new: PromptSet) -> str:
+    before = {prompt.id: prompt for prompt in old.prompts}
+    after = {prompt.id: prompt for prompt in new.prompts}
+    changed = [name for name, prompt in after.items() if before.get(name, prompt) != prompt]
+    kinds = {
+        "changed": changed,
+        "new": [name for name in after if name not in before],
+        "gone": [name for name in before if name not in after],
+    }
+    said = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
+    was, is_now = asdict(old.sampling), asdict(new.sampling)
+    said += [f"{field} {was[field]} -> {is_now[field]}" for field in was if was[field] != is_now[field]]
+    return "; ".join(said) or "its prompts are in another order"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()

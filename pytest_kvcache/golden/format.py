@@ -1,0 +1,304 @@
+"""Format: a golden to the bytes of its two files and back.
+
+The same golden gives the same bytes. Bytes that :func:`encode` would not have written are refused, so
+that no change of a file passes as the golden it once was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NoReturn
+
+import msgspec
+
+from pytest_kvcache.errors import GoldenError
+from pytest_kvcache.golden.damage import DamageError
+from pytest_kvcache.golden.document import Document, OutputFields, PromptSetFields, ProvenanceFields
+from pytest_kvcache.golden.layout import SEAL, sealed
+from pytest_kvcache.golden.migrate import VERSION, migrated
+from pytest_kvcache.golden.names import GoldenName, name_of
+from pytest_kvcache.golden.sidecar import pack, unpack
+from pytest_kvcache.records import (
+    EngineSpec,
+    Golden,
+    Json,
+    Message,
+    Output,
+    OutputSet,
+    Prompt,
+    PromptSet,
+    Provenance,
+    Sampling,
+    Score,
+    ScoreSet,
+)
+from pytest_kvcache.redact import redact, redact_spec
+from pytest_kvcache.text import printable
+
+MAX_TEXT_BYTES = 16 * 2**20
+MAX_SIDECAR_BYTES = 64 * 2**20
+
+_DEVICE_VARIABLES = frozenset({"VLLM_CPU_OMP_THREADS_BIND"})
+"""Variables that only say which device an engine was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The bytes of a golden's two files."""
+
+    text: bytes
+    sidecar: bytes
+    sidecar_name: str
+
+
+def encode(golden: Golden) -> Encoded:
+    """Return a golden as the bytes of its files; what two equal runs do not share is left out.
+
+    Raises GoldenError for outputs that are not those of the prompts, for scores of other texts, and for
+    anything else that could not be read back as it is.
+    """
+    golden, name = as_kept(golden), name_of(golden)
+    try:
+        sidecar = pack(golden.outputs.outputs, _scores(golden.scores), _scores(golden.floor))
+        digest = hashlib.sha256(sidecar).hexdigest()
+        text = sealed(_written(golden, {"file": name.sidecar_file(digest), "sha256": digest})).encode()
+        if decode(text, lambda _: sidecar) != golden:
+            raise DamageError("it would not be read back as it is")
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise GoldenError(printable(f"the golden of {name} cannot be kept: {error}", 500)) from None
+    return Encoded(text, sidecar, name.sidecar_file(digest))
+
+
+def as_kept(golden: Golden) -> Golden:
+    """Return a golden as it is read back once it is written: without secrets, seconds, paths and devices."""
+    of = golden.outputs
+    spec = redact_spec(replace(of.spec, golden=golden.variant))
+    environment = tuple(
+        (name, redact(value)) for name, value in of.provenance.environment if name not in _DEVICE_VARIABLES
+    )
+    provenance = replace(of.provenance, environment=environment, **_BLANK)
+    return Golden(
+        variant=golden.variant,
+        outputs=OutputSet(spec, of.prompt_set, provenance, of.outputs, 0.0),
+        scores=_score_set(spec, of.prompt_set, _scores(golden.scores)),
+        floor=_score_set(spec, of.prompt_set, _scores(golden.floor)),
+    )
+
+
+def decode(text: bytes, sidecar: Callable[[str], bytes]) -> Golden:
+    """Return the golden that a text file and the sidecar it names hold. Raises DamageError."""
+    document = _document(text)
+    prompt_set, provenance = _prompt_set(document.prompt_set), _provenance(document.provenance)
+    name = GoldenName(
+        document.model,
+        prompt_set.name,
+        prompt_set.sampling.max_tokens,
+        document.variant,
+        provenance.platform,
+    )
+    packed = _sidecar(document, name, sidecar)
+    try:
+        parts = unpack(packed, [(output.prompt_id, output.token_ids) for output in document.outputs])
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise DamageError(f"its sidecar {document.sidecar.file} is damaged: {error}") from None
+    spec = _spec(document)
+    outputs = _outputs(document.outputs, prompt_set, parts.prompt_token_ids)
+    return Golden(
+        variant=document.variant,
+        outputs=OutputSet(spec, prompt_set, provenance, outputs, 0.0),
+        scores=_score_set(spec, prompt_set, parts.scores),
+        floor=_score_set(spec, prompt_set, parts.floor),
+    )
+
+
+_BLANK: dict[str, Any] = {
+    "model_path": "",
+    "device_ids": (),
+    "kv_capacity_tokens": 0,
+    "seconds_to_load": 0.0,
+}
+"""The fields of a provenance that differ between equal runs."""
+
+
+def _written(golden: Golden, sidecar: dict[str, Json]) -> dict[str, Json]:
+    """Return the text file as a JSON value, without its seal."""
+    of = golden.outputs
+    provenance = {name: value for name, value in asdict(of.provenance).items() if name not in _BLANK}
+    value = {
+        "schema_version": VERSION,
+        "model": of.spec.model,
+        "variant": golden.variant,
+        "prompt_set": {**asdict(of.prompt_set), "key": of.prompt_set.key},
+        "engine": {
+            "revision": of.spec.revision,
+            "kv_cache_dtype": of.spec.kv_cache_dtype,
+            "engine_args": dict(of.spec.engine_args),
+        },
+        "provenance": {
+            **provenance,
+            "versions": dict(of.provenance.versions),
+            "environment": dict(of.provenance.environment),
+        },
+        "outputs": [
+            {
+                "prompt_id": output.prompt_id,
+                "finish_reason": output.finish_reason,
+                "text": _lines(output.text),
+                "token_ids": output.token_ids,
+            }
+            for output in of.outputs
+        ],
+        "sidecar": sidecar,
+    }
+    written: dict[str, Json] = msgspec.to_builtins(msgspec.convert(value, Document))
+    return written
+
+
+def _document(text: bytes) -> Document:
+    """Return the fields of a text file that is as it was written. Raises DamageError."""
+    if len(text) > MAX_TEXT_BYTES:
+        raise DamageError(f"it has more than {MAX_TEXT_BYTES:,} bytes")
+    value = _object(_unicode(text))
+    version = value.get("schema_version")
+    if type(version) is not int:
+        raise DamageError("it has no schema_version: it is no golden")
+    try:
+        current = migrated(_unsealed(value, text), version)
+        return msgspec.convert(current, Document)
+    except msgspec.ValidationError as error:
+        raise DamageError(f"it does not fit its schema: {error}") from None
+    except RecursionError:
+        raise DamageError("it is nested too deeply") from None
+
+
+def _unicode(text: bytes) -> str:
+    if any(text.startswith(mark) or b"\n" + mark in text for mark in _CONFLICT_MARKS):
+        raise DamageError(
+            "it holds an unresolved merge conflict",
+            "take one side whole, with its sidecar (git checkout --ours or --theirs), and refresh it",
+        )
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DamageError(f"it is not UTF-8 (byte {error.start:,})") from None
+
+
+_CONFLICT_MARKS = (b"<<<<<<< ", b">>>>>>> ")
+
+
+def _object(text: str) -> dict[str, Json]:
+    try:
+        value = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
+    except DamageError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DamageError(f"it is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise DamageError("it is no JSON object")
+    return value
+
+
+def _distinct(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise DamageError("a key stands in it twice")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise DamageError(f"it holds {name}, which is not JSON")
+
+
+def _unsealed(value: dict[str, Json], text: bytes) -> dict[str, Json]:
+    unsealed = {key: item for key, item in value.items() if key != SEAL}
+    if sealed(unsealed).encode() != text:
+        raise DamageError("it was changed since it was written (its checksum does not match)")
+    return unsealed
+
+
+def _spec(document: Document) -> EngineSpec:
+    engine = document.engine
+    spec = EngineSpec(
+        model=document.model,
+        kv_cache_dtype=engine.kv_cache_dtype,
+        revision=engine.revision,
+        engine_args=tuple(engine.engine_args.items()),
+        golden=document.variant,
+    )
+    try:
+        spec.arguments()
+    except (ValueError, RecursionError):
+        raise DamageError("the value of an engine argument is no JSON text") from None
+    return spec
+
+
+def _prompt_set(fields: PromptSetFields) -> PromptSet:
+    prompts = tuple(
+        Prompt(
+            id=prompt.id,
+            kind=prompt.kind,
+            text=prompt.text,
+            messages=tuple(Message(message.role, message.content) for message in prompt.messages),
+            answer=prompt.answer,
+            check=prompt.check,
+        )
+        for prompt in fields.prompts
+    )
+    for prompt in prompts:
+        if (prompt.text is None) != bool(prompt.messages):
+            raise DamageError(f"the prompt {prompt.id!r} must have either text or messages")
+    if len({prompt.id for prompt in prompts}) != len(prompts):
+        raise DamageError("two of its prompts have the same id")
+    prompt_set = PromptSet(fields.name, prompts, Sampling(**msgspec.structs.asdict(fields.sampling)))
+    if prompt_set.key != fields.key:
+        raise DamageError(f"its prompts are not those of the key {fields.key} (they have {prompt_set.key})")
+    return prompt_set
+
+
+def _provenance(fields: ProvenanceFields) -> Provenance:
+    given = msgspec.structs.asdict(fields)
+    given["versions"] = tuple(fields.versions.items())
+    given["environment"] = tuple(fields.environment.items())
+    return Provenance(**given, **_BLANK)
+
+
+def _sidecar(document: Document, name: GoldenName, content: Callable[[str], bytes]) -> bytes:
+    wanted = document.sidecar
+    if wanted.file != name.sidecar_file(wanted.sha256):
+        raise DamageError(
+            f"its sidecar should be called {name.sidecar_file(wanted.sha256)}, not {wanted.file}"
+        )
+    data = content(wanted.file)
+    if len(data) > MAX_SIDECAR_BYTES:
+        raise DamageError(f"its sidecar {wanted.file} has more than {MAX_SIDECAR_BYTES:,} bytes")
+    if hashlib.sha256(data).hexdigest() != wanted.sha256:
+        raise DamageError(f"its sidecar {wanted.file} is not the one it was written with")
+    return data
+
+
+def _outputs(
+    fields: Sequence[OutputFields], prompt_set: PromptSet, prompt_token_ids: Sequence[tuple[int, ...]]
+) -> tuple[Output, ...]:
+    if [output.prompt_id for output in fields] != [prompt.id for prompt in prompt_set.prompts]:
+        raise DamageError("its outputs are not those of its prompts, one for each and in order")
+    return tuple(
+        Output(output.prompt_id, prompt_ids, output.token_ids, "".join(output.text), output.finish_reason)
+        for output, prompt_ids in zip(fields, prompt_token_ids, strict=True)
+    )
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text, each but the last with its line break; together they are the text."""
+    *lines, last = text.split("\n")
+    return [f"{line}\n" for line in lines] + ([last] if last else [])
+
+
+def _scores(of: ScoreSet | None) -> tuple[Score, ...] | None:
+    return None if of is None else of.scores
+
+
+def _score_set(spec: EngineSpec, prompt_set: PromptSet, scores: tuple[Score, ...] | None) -> ScoreSet | None:
+    return None if scores is None else ScoreSet(spec, prompt_set, spec.key, scores, 0.0)

@@ -1,0 +1,31 @@
+"""Migration: goldens of older versions, step by step to the version of today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pytest_kvcache.golden.damage import DamageError
+from pytest_kvcache.records import Json
+
+VERSION = 1
+"""The ``schema_version`` that is written."""
+
+STEPS: Mapping[int, Callable[[dict[str, Json]], dict[str, Json]]] = {}
+"""For each older version that ever was: the decoded file as the next version would have it."""
+
+
+def migrated(value: dict[str, Json], version: int) -> dict[str, Json]:
+    """Return a decoded file of ``version`` as one of :data:`VERSION`.
+
+    Raises DamageError for a version that this one cannot read.
+    """
+    if version > VERSION:
+        raise DamageError(
+            f"it was written by a newer pytest-kvcache (schema version {version})", "upgrade yours"
+        )
+    while version < VERSION:
+        if version not in STEPS:
+            raise DamageError(f"there never was a schema version {version}")
+        value = STEPS[version](value)
+        version += 1
+    return {**value, "schema_version": VERSION}

@@ -1,0 +1,69 @@
+"""Reading: a golden from its files, whatever somebody has put in their place."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from pytest_kvcache.errors import GoldenError
+from pytest_kvcache.golden.damage import DamageError
+from pytest_kvcache.golden.format import MAX_SIDECAR_BYTES, MAX_TEXT_BYTES, decode
+from pytest_kvcache.records import Golden
+from pytest_kvcache.text import printable
+
+_LONGEST_MESSAGE = 1000
+
+
+def read(path: Path) -> Golden:
+    """Return the golden whose text file is ``path``; its sidecar lies beside it.
+
+    Raises GoldenError, one line with the file and what to do, if there is none or it is damaged.
+    """
+    while True:
+        try:
+            text = content(path, MAX_TEXT_BYTES)
+            return decode(text, lambda file: _sidecar(path.with_name(file)))
+        except DamageError as damage:
+            if not _changed(path, text):
+                raise refusal(path, str(damage), damage.advice) from None
+
+
+def content(path: Path, limit: int) -> bytes:
+    """Return up to one byte more than ``limit`` of a regular file.
+
+    Raises GoldenError if it is none or cannot be read.
+    """
+    try:
+        # A pipe must not be waited for, and a link may lead anywhere.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise refusal(path, "this is no regular file", "put the golden's own file there")
+            with os.fdopen(handle, "rb", closefd=False) as stream:
+                return stream.read(limit + 1)
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        raise refusal(path, "there is no such golden", "write it: kvcache golden refresh") from None
+    except OSError as error:
+        raise refusal(path, f"it cannot be read ({error.strerror})", "make it a readable file") from None
+
+
+def refusal(path: Path, problem: str, advice: str) -> GoldenError:
+    """Return the error that says what is wrong with a golden's file and what to do, in one line."""
+    return GoldenError(f"{printable(f'{path}: {problem}', _LONGEST_MESSAGE)}; {advice}")
+
+
+def _sidecar(path: Path) -> bytes:
+    try:
+        return content(path, MAX_SIDECAR_BYTES)
+    except GoldenError:
+        if path.exists() or path.is_symlink():
+            raise
+        raise DamageError(f"its sidecar {path.name} is missing") from None
+
+
+def _changed(path: Path, text: bytes) -> bool:
+    """Whether somebody has replaced the golden while it was read, and perhaps taken its old sidecar away."""
+    return content(path, MAX_TEXT_BYTES) != text
