@@ -182,11 +182,6 @@ def test_generators_lose_no_output() -> None:
         kv.assert_penalties_effective(iter(outputs(variants, penalised=True)), iter(outputs(penalised=True)))
 
 
-def test_ngrams_have_at_least_one_word() -> None:
-    with pytest.raises(kv.UsageError, match="n must be at least 1, not 0"):
-        kv.assert_no_ngram_repetition(prose(1), n=0)
-
-
 def test_penalties_of_other_prompts_cannot_be_compared() -> None:
     with pytest.raises(kv.UsageError, match="different prompts: p23"):
         kv.assert_penalties_effective(outputs(n=24, penalised=True), outputs(n=23, penalised=True))

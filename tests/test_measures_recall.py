@@ -99,6 +99,35 @@ def test_null_stands_for_any_value_but_an_empty_one(empty: object) -> None:
     assert not right("{}", {"name": None}, "json")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "wrong"), [({}, {"a": 1}), ({"a": {}}, {"a": {"b": 1}}), ({"a": []}, {"a": [1]})]
+)
+def test_nothing_is_wanted_as_it_is_and_does_not_stand_for_anything(wanted: object, wrong: object) -> None:
+    assert right(json.dumps(wanted), wanted, "json")
+    assert not right(json.dumps(wrong), wanted, "json")
+
+
+def test_a_call_without_arguments_has_none() -> None:
+    call = {"name": "now", "arguments": {}}
+    assert right(json.dumps(call), call, "tool-call")
+    assert not right(json.dumps({"name": "now", "arguments": {"zone": "Oslo"}}), call, "tool-call")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("ผมอยู่กรุงเทพครับ", "กรุงเทพ"),
+        ("ຢູ່ວຽງຈັນ", "ວຽງຈັນ"),
+        ("နေပြည်တော်မှာ", "နေပြည်တော်"),
+        ("នៅភ្នំពេញ", "ភ្នំពេញ"),
+    ],
+    ids=["Thai", "Lao", "Burmese", "Khmer"],
+)
+def test_words_without_blanks_between_them_are_found_in_every_such_script(text: str, answer: str) -> None:
+    assert right(text, answer)
+    assert not right(text, answer[::-1])
+
+
 def test_numbers_that_json_has_not_are_refused() -> None:
     assert first_object('{"a": NaN}') is None
     assert first_object('{"a": -Infinity} {"b": 1}') == {"b": 1}

@@ -44,7 +44,7 @@ from pytest_kvcache.measures.near_loops import find_near_loops
 from pytest_kvcache.measures.scripts import find_mixed_scripts, find_script_flips
 from pytest_kvcache.measures.soup import find_small_soup, find_soup
 from pytest_kvcache.measures.special import find_special_tokens
-from pytest_kvcache.measures.views import Outputlike, Promptlike, View, view_output, view_prompt
+from pytest_kvcache.measures.views import Outputlike, Promptlike, View, kind_of, view_output, view_prompt
 from pytest_kvcache.records import Score, Signal
 
 RUNAWAY_RATIO = 2
@@ -76,10 +76,11 @@ def find_degeneration(
     a loop that its text shows is reported once, in characters. ``score`` is the baseline's of this output:
     with it, text that nothing else gives away is seen to be improbable. Takes time linear in the length, up
     to a logarithmic factor, on any input; beside a prompt or baseline that loops as well, also time for each
-    pair of their loops. Raises ValueError for a score of another number of tokens.
+    pair of their loops. Raises ValueError for an argument that is none of these, and for a score of another
+    number of tokens.
     """
     seen = view_output(output)
-    beside = None if baseline is None else view_output(baseline)
+    beside = None if baseline is None else view_output(baseline, "baseline")
     asked = None if prompt is None else view_prompt(prompt)
     signals = [loop.signal() for loop in _unexcused_loops(seen, asked, beside)]
     signals += _unexcused(_untold(list(_find_in(seen)), signals), asked, beside)
@@ -91,7 +92,12 @@ def find_degeneration(
 
 def ran_away(output: Outputlike, *, beside: Outputlike) -> bool:
     """Whether ``output`` ran away in length where the other one, for the same prompt, came to an end."""
-    return _ran_away(view_output(output), view_output(beside))
+    return _ran_away(view_output(output), view_output(beside, "beside"))
+
+
+def is_empty(output: Outputlike) -> bool:
+    """Whether there is nothing to read."""
+    return view_output(output).is_empty
 
 
 def _find_in(view: View) -> Iterator[Signal]:
@@ -169,6 +175,8 @@ def _unexcused_loops(seen: View, asked: View | None, beside: View | None) -> lis
 
 
 def _improbable(seen: View, score: Score) -> list[Signal]:
+    if not isinstance(score, Score):
+        raise ValueError(f"score takes the Score of the output, not {kind_of(score)}")
     if seen.ids is not None and len(seen.ids) != len(score.token_ids):
         raise ValueError(f"a score of {len(score.token_ids)} tokens for an output of {len(seen.ids)}")
     return find_improbable(score)

@@ -39,6 +39,7 @@ def pair_outputs(candidate: Iterable[Output], baseline: Iterable[Output]) -> Ite
 def _by_prompt(outputs: Iterable[Output]) -> dict[str, Output]:
     found: dict[str, Output] = {}
     for output in outputs:
-        if found.setdefault(output.prompt_id, output) is not output:
+        if output.prompt_id in found:
             raise ValueError(f"two outputs for the prompt {output.prompt_id!r}")
+        found[output.prompt_id] = output
     return found

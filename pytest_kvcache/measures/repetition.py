@@ -17,9 +17,9 @@ def ngram_repetition(output: Outputlike, n: int) -> float:
     blanks, and punctuation marks). An output shorter than n has no n-gram and repeats nothing: 0.
 
     This is seq-rep-n of Welleck et al., "Neural Text Generation with Unlikelihood Training" (2020).
+    Raises ValueError for what is no output, and for an n that is no whole number of at least 1.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, not {n}")
+    _check_length(n)
     units = _units(output)
     total = len(units) - n + 1
     if total < 1:
@@ -30,6 +30,11 @@ def ngram_repetition(output: Outputlike, n: int) -> float:
 def words_of(text: str) -> list[str]:
     """Return the words of a text; characters of scripts without blanks and punctuation marks are words."""
     return _WORD.findall(text)
+
+
+def _check_length(n: object) -> None:
+    if not (isinstance(n, int) and n >= 1):
+        raise ValueError(f"n must be a whole number of at least 1, not {n!r}")
 
 
 def _units(output: Outputlike) -> Sequence[object]:

@@ -1,0 +1,56 @@
+"""Messages: what failed, by name, and the first three of it to be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_kvcache.assertions.arguments import Case
+from pytest_kvcache.measures.views import Outputlike, view_output
+from pytest_kvcache.records import Signal
+from pytest_kvcache.text import printable
+
+SHOWN = 3
+NAMED = 20
+BEFORE, AFTER = 20, 60
+"""Characters of the output that are shown before and after the beginning of a finding."""
+
+
+def message(what: str, lines: Sequence[tuple[str, str]], total: int) -> str:
+    """Say which of ``total`` outputs are ``what``: each line is an output's name with what was found."""
+    if total == 1:
+        name, line = lines[0]
+        return f"{printable(name)} is {what}: {line}"
+    head = f"{len(lines)} of {total} outputs are {what}: {listed([name for name, _ in lines])}"
+    shown = [f"  {printable(name)}: {line}" for name, line in lines[:SHOWN]]
+    return "\n".join([head, *shown])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first twenty names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(printable, names[:NAMED])) + more
+
+
+def findings(found: Sequence[tuple[Case, Signal]]) -> list[tuple[str, str]]:
+    """Return the lines for :func:`message` of outputs with their signals."""
+    return [(case.name, _finding(case.output, signal)) for case, signal in found]
+
+
+def end_of(output: Outputlike) -> str:
+    """Return the last characters of an output's text, to be appended to a line; nothing if it has none."""
+    text = view_output(output).text
+    return f', it ends in "{printable(text[-AFTER:])}"' if text else ""
+
+
+def _finding(output: Outputlike, signal: Signal) -> str:
+    """Return what was found and where, with the text around the place where it begins."""
+    found = f"{signal.kind}, {signal.evidence}"
+    if signal.kind == "empty":
+        return found
+    unit = "characters" if signal.unit == "char" else "tokens"
+    place = f"{found} ({unit} {signal.start} to {signal.end})"
+    text = view_output(output).text
+    if text is None or signal.unit != "char":
+        return place
+    start = max(0, signal.start - BEFORE)
+    return f'{place} in "{"…" * (start > 0)}{printable(text[start:], BEFORE + AFTER)}"'

@@ -1,0 +1,110 @@
+"""Recall: whether tasks are still answered rightly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_kvcache.assertions.arguments import check_enough, check_margins, misuse_of, read_sets
+from pytest_kvcache.assertions.messages import AFTER, SHOWN, listed
+from pytest_kvcache.errors import QualityError
+from pytest_kvcache.measures.paired import paired_difference_interval
+from pytest_kvcache.measures.recall import is_right
+from pytest_kvcache.policy import Limits
+from pytest_kvcache.records import OutputSet, PlannedOutputs, Prompt, ReasonCode
+from pytest_kvcache.text import printable
+
+
+def assert_recall(
+    output: OutputSet | PlannedOutputs,
+    baseline: OutputSet | PlannedOutputs | None = None,
+    *,
+    loss: float = Limits().recall_loss,
+    share: float | None = None,
+) -> None:
+    """Fail if fewer tasks have a right answer than under the baseline, or than a share of them.
+
+    Outputs are of a prompt set whose prompts have answers; of planned outputs only such sets count. With a
+    baseline it fails if the paired difference of the two shares of right answers lies beyond ``loss`` (0 to
+    1) with its 95 % interval; ``share`` (0 to 1) is a plain limit. The message names the tasks whose right
+    answers were lost. Raises :class:`~pytest_kvcache.errors.UsageError` for outputs without tasks, for
+    neither a baseline nor a share, and for fewer than two tasks beside a baseline.
+    """
+    with misuse_of("assert_recall"):
+        if baseline is None and share is None:
+            raise ValueError("give the baseline's outputs, or the share of right answers to reach")
+        check_margins({"loss": loss} if share is None else {"loss": loss, "share": share})
+        ours = _answers(output, "output")
+        theirs = None if baseline is None else _answers(baseline, "baseline")
+        if theirs is not None:
+            _check_comparable(ours, theirs)
+    wrong = [name for name, answer in ours.items() if not answer.right]
+    if share is not None and len(ours) - len(wrong) < share * len(ours):
+        head = f"{len(ours) - len(wrong)} of {len(ours)} answers are right, less than a share of {share:.2f}"
+        raise QualityError(_message(head, "wrong", ours, wrong), (ReasonCode.RECALL,))
+    if theirs is not None:
+        _check_loss(ours, theirs, loss)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    prompt: Prompt
+    text: str
+    right: bool
+
+
+def _answers(outputs: OutputSet | PlannedOutputs, name: str) -> dict[str, _Answer]:
+    """Return what was answered to each task, by set and prompt. Raises ValueError if there are none."""
+    sets = read_sets(outputs, name)
+    answers: dict[str, _Answer] = {}
+    for each in sets:
+        if each.prompt_set.is_tasks:
+            prefix = f"{each.prompt_set.name}/" if len(sets) > 1 else ""
+            answers |= {f"{prefix}{answer.prompt.id}": answer for answer in _answers_of(each)}
+    if not answers:
+        names = ", ".join(each.prompt_set.name for each in sets) or name
+        raise ValueError(f"the prompts of {names} have no answers; use a set of tasks, e.g. smoke-tasks")
+    return answers
+
+
+def _answers_of(outputs: OutputSet) -> Iterator[_Answer]:
+    prompts = {prompt.id: prompt for prompt in outputs.prompt_set.prompts}
+    for output in outputs:
+        prompt = prompts.get(output.prompt_id)
+        if prompt is None:
+            raise ValueError(
+                f"{outputs.prompt_set.name} has no prompt {output.prompt_id}, to which an output is"
+            )
+        yield _Answer(prompt, output.text, is_right(output.text, prompt))
+
+
+def _check_comparable(ours: Mapping[str, _Answer], theirs: Mapping[str, _Answer]) -> None:
+    if [*_asked(ours)] != [*_asked(theirs)]:
+        raise ValueError("output and baseline are not of the same prompts")
+    check_enough(len(ours))
+
+
+def _asked(answers: Mapping[str, _Answer]) -> Iterator[tuple[str, Prompt]]:
+    return ((name, answer.prompt) for name, answer in answers.items())
+
+
+def _check_loss(ours: Mapping[str, _Answer], theirs: Mapping[str, _Answer], margin: float) -> None:
+    lost = [name for name in ours if theirs[name].right and not ours[name].right]
+    gained = sum(ours[name].right and not theirs[name].right for name in ours)
+    interval = paired_difference_interval(len(lost), gained, len(ours))
+    if interval.low > margin:
+        before = sum(each.right for each in theirs.values())
+        head = (
+            f"{before - len(lost) + gained} of {len(ours)} answers are right, the baseline's {before}: a "
+            f"loss of {interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}], beyond the margin "
+            f"{margin:.2f}"
+        )
+        raise QualityError(_message(head, "lost", ours, lost), (ReasonCode.RECALL,))
+
+
+def _message(head: str, what: str, answers: Mapping[str, _Answer], names: Sequence[str]) -> str:
+    lines = [head, f"{what}: {listed(names)}"]
+    for name in names[:SHOWN]:
+        given, wanted = answers[name].text, answers[name].prompt.answer or ""
+        lines.append(f'  {printable(name)}: "{printable(given, AFTER)}" for "{printable(wanted, AFTER)}"')
+    return "\n".join(lines)
