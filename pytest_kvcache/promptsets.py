@@ -17,7 +17,8 @@ class PromptSource:
     own: PromptSet | None = None
     """Takes the place of a shipped set's prompts, never of its name or sampling; tasks take that of tasks."""
     max_tokens: int | None = None
-    """Takes the place of every set's own, whoever set it."""
+    """Takes the place of a set's own, whoever set it. Tasks keep theirs: half an answer is a wrong one, and
+    more room would only give a wrong one further tries."""
 
     def load(self, declared: str | PromptSet, beside: Path, max_tokens: int | None) -> PromptSet:
         """Return a set by its name, file (relative to ``beside``) or itself; ``max_tokens`` is a marker's.
@@ -28,7 +29,7 @@ class PromptSource:
         found = _read(declared, beside) if isinstance(declared, str) else declared
         if self.own is not None and is_shipped and self.own.is_tasks == found.is_tasks:
             found = replace(found, prompts=self.own.prompts)
-        limit = self.max_tokens or max_tokens
+        limit = max_tokens if self.max_tokens is None or found.is_tasks else self.max_tokens
         return found if limit is None else replace(found, sampling=replace(found.sampling, max_tokens=limit))
 
 

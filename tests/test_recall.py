@@ -13,7 +13,6 @@ from verdict_samples import PROVENANCE, QUANTIZED, evidence, output_set, prompt_
 import pytest_kvcache as kv
 from pytest_kvcache.endpoints import Evidence
 from pytest_kvcache.errors import UsageError
-from pytest_kvcache.promptsets import PromptSource
 from pytest_kvcache.records import OutputSet, PlannedOutputs, Prompt, PromptSet, ReasonCode, VerdictKind
 
 N = 24
@@ -152,21 +151,6 @@ def test_short_wrong_and_empty_answers_are_no_faults_of_another_kind() -> None:
 def test_answers_alone_are_too_little_for_a_pass() -> None:
     verdict = verdict_on(tasks())
     assert [reason.code for reason in verdict.reasons] == [ReasonCode.TOO_LITTLE_EVIDENCE]
-
-
-# Where prompts come from
-
-
-@pytest.mark.parametrize(("name", "replaced"), [("smoke", False), ("smoke-tasks", True)])
-def test_a_teams_tasks_take_the_place_of_tasks_alone(name: str, replaced: bool) -> None:
-    loaded = PromptSource(own=TASKS).load(name, Path(), None)
-    assert (loaded.prompts == TASKS.prompts) is replaced
-
-
-@pytest.mark.parametrize(("name", "replaced"), [("smoke", True), ("smoke-tasks", False)])
-def test_a_teams_other_prompts_leave_the_tasks_alone(name: str, replaced: bool) -> None:
-    own = prompt_set(4)
-    assert (PromptSource(own=own).load(name, Path(), None).prompts == own.prompts) is replaced
 
 
 # Through the plugin
