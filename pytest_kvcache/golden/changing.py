@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError, KvCacheError
 from pytest_kvcache.files import sync_directory
-from pytest_kvcache.golden.finding import check_model, digest_at, golden_at
+from pytest_kvcache.golden.finding import check_subject, digest_at, golden_at
 from pytest_kvcache.golden.format import Encoded, as_kept, encode
 from pytest_kvcache.golden.leftovers import TEMPORARY_SUFFIX, leftovers
 from pytest_kvcache.golden.names import GoldenName, name_of
@@ -30,7 +30,7 @@ def commit(
     root: Path, goldens: Sequence[Golden], expected: Mapping[GoldenName, str | None]
 ) -> tuple[Path, ...]:
     """Write goldens as :meth:`GoldenDirectory.commit` says."""
-    wanted = _by_name(goldens)
+    wanted = _by_name(map(as_kept, goldens))
     encoded = {name: encode(golden) for name, golden in wanted.items()}
     with _writing(root):
         changed = [name for name, golden in wanted.items() if not _is_kept(root, name, golden)]
@@ -38,8 +38,8 @@ def commit(
             _check_unchanged(root, name, expected)
         _remove_leftovers(root)
         if changed:
-            _replace([_Change(name.path(root), encoded[name]) for name in changed])
-            _remove_leftovers(root)
+            with _tidied(root):
+                _replace([_Change(name.path(root), encoded[name]) for name in changed])
     return tuple(name.path(root) for name in changed)
 
 
@@ -55,7 +55,7 @@ def remove(root: Path, names: Sequence[GoldenName]) -> None:
         _remove_leftovers(root)
 
 
-def _by_name(goldens: Sequence[Golden]) -> dict[GoldenName, Golden]:
+def _by_name(goldens: Iterable[Golden]) -> dict[GoldenName, Golden]:
     wanted: dict[GoldenName, Golden] = {}
     for golden in goldens:
         name = name_of(golden)
@@ -94,12 +94,14 @@ def _is_kept(root: Path, name: GoldenName, golden: Golden) -> bool:
     except GoldenError:
         return False  # damaged: to be written anew
     if there is not None:
-        check_model(name.path(root), there, golden.outputs.spec.model)
-    return there == as_kept(golden)
+        of = golden.outputs
+        check_subject(name.path(root), there, of.spec.model, golden.variant, of.prompt_set.name)
+    return there == golden
 
 
 def _check_unchanged(root: Path, name: GoldenName, expected: Mapping[GoldenName, str | None]) -> None:
-    if name in expected and digest_at(root, name) != expected[name]:
+    digest = digest_at(root, name)
+    if name in expected and digest != expected[name]:
         raise refusal(
             name.path(root),
             "somebody else has changed it meanwhile; nothing was written",
@@ -123,23 +125,15 @@ def _replace(changes: Sequence[_Change]) -> None:
     directories = {change.path.parent for change in changes}
     for directory in directories:
         directory.mkdir(exist_ok=True)
-    written: dict[Path, Path] = {}
-    try:
-        for change in changes:
-            written[_temporary(change.sidecar)] = change.sidecar
-            _write(_temporary(change.sidecar), change.encoded.sidecar)
-            written[_temporary(change.path)] = change.path
-            _write(_temporary(change.path), change.encoded.text)
-        for change in changes:
-            _temporary(change.sidecar).replace(change.sidecar)
-        _sync(directories)
-        for change in changes:
-            _temporary(change.path).replace(change.path)
-        _sync(directories)
-    except BaseException:
-        for temporary in written:
-            temporary.unlink(missing_ok=True)
-        raise
+    for change in changes:
+        _write(_temporary(change.sidecar), change.encoded.sidecar)
+        _write(_temporary(change.path), change.encoded.text)
+    for change in changes:
+        _temporary(change.sidecar).replace(change.sidecar)
+    _sync(directories)
+    for change in changes:
+        _temporary(change.path).replace(change.path)
+    _sync(directories)
 
 
 def _temporary(path: Path) -> Path:
@@ -158,6 +152,18 @@ def _sync(directories: set[Path]) -> None:
     for directory in sorted(directories):
         sync_directory(directory)
         sync_directory(directory.parent)
+
+
+@contextmanager
+def _tidied(root: Path) -> Iterator[None]:
+    """Remove what a commit leaves: the sidecars that it has replaced, or, if it failed, all that is new."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            _remove_leftovers(root)
+        raise
+    _remove_leftovers(root)
 
 
 def _remove_leftovers(root: Path) -> None:

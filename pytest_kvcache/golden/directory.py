@@ -7,11 +7,12 @@ from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden.changing import commit, remove
-from pytest_kvcache.golden.finding import check_model, check_prompt_set, digest_at, golden_at, missing
+from pytest_kvcache.golden.finding import check_prompt_set, check_subject, digest_at, golden_at, missing
 from pytest_kvcache.golden.leftovers import Problem, leftovers
 from pytest_kvcache.golden.names import TEXT_SUFFIX, GoldenName, name_from, name_of
 from pytest_kvcache.golden.reading import read
 from pytest_kvcache.records import Golden, PromptSet
+from pytest_kvcache.redact import redact
 
 
 class GoldenDirectory:
@@ -32,12 +33,12 @@ class GoldenDirectory:
 
         Raises GoldenError, with advice, if there is none, if it is of other prompts, or if it is damaged.
         """
-        tokens = prompt_set.sampling.max_tokens
+        model, tokens = redact(model), prompt_set.sampling.max_tokens
         wanted = [GoldenName(model, prompt_set.name, tokens, variant, platform) for platform in platforms]
         for name in wanted:
             golden = self.get(name)
             if golden is not None:
-                check_model(self.path(name), golden, model)
+                check_subject(self.path(name), golden, model, variant, prompt_set.name)
                 check_prompt_set(self.path(name), golden.prompt_set, prompt_set)
                 return golden
         raise missing(self.root, wanted, self.names())

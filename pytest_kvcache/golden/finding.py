@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError
-from pytest_kvcache.golden.format import MAX_TEXT_BYTES
 from pytest_kvcache.golden.names import GoldenName, name_of
+from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES
 from pytest_kvcache.golden.reading import content, read, refusal
 from pytest_kvcache.records import Golden, PromptSet
 from pytest_kvcache.text import printable
@@ -35,13 +35,15 @@ def digest_at(root: Path, name: GoldenName) -> str | None:
     return hashlib.sha256(content(path, MAX_TEXT_BYTES)).hexdigest() if _is_there(path) else None
 
 
-def check_model(path: Path, golden: Golden, model: str) -> None:
-    """Raise GoldenError if a golden is of another model, whose name makes the same file name."""
-    if golden.outputs.spec.model != model:
+def check_subject(path: Path, golden: Golden, model: str, variant: str, prompt_set: str) -> None:
+    """Raise GoldenError if a golden is of something else, of which the file has the same name."""
+    of = golden.outputs
+    there, wanted = (of.spec.model, golden.variant, of.prompt_set.name), (model, variant, prompt_set)
+    if there != wanted:
         raise refusal(
             path,
-            f"this is the golden of {golden.outputs.spec.model}, not of {model}, of the same file name",
-            "keep the goldens of one of them in another directory (--kv-golden-dir)",
+            f"this is the golden of {' '.join(there)}, and {' '.join(wanted)} would have the same name",
+            "rename one of them, or keep its goldens in another directory (--kv-golden-dir)",
         )
 
 

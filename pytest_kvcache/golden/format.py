@@ -1,25 +1,25 @@
 """Format: a golden to the bytes of its two files and back.
 
-The same golden gives the same bytes. Bytes that :func:`encode` would not have written are refused, so
-that no change of a file passes as the golden it once was.
+The same golden gives the same bytes, and what was encoded was read back first: nothing is kept that
+would not be found again as it is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden.damage import DamageError
 from pytest_kvcache.golden.document import Document, OutputFields, PromptSetFields, ProvenanceFields
-from pytest_kvcache.golden.layout import SEAL, sealed
-from pytest_kvcache.golden.migrate import VERSION, migrated
+from pytest_kvcache.golden.layout import sealed
+from pytest_kvcache.golden.migrate import VERSION
 from pytest_kvcache.golden.names import GoldenName, name_of
+from pytest_kvcache.golden.parsing import parse
 from pytest_kvcache.golden.sidecar import pack, unpack
 from pytest_kvcache.records import (
     EngineSpec,
@@ -38,7 +38,6 @@ from pytest_kvcache.records import (
 from pytest_kvcache.redact import redact, redact_spec
 from pytest_kvcache.text import printable
 
-MAX_TEXT_BYTES = 16 * 2**20
 MAX_SIDECAR_BYTES = 64 * 2**20
 
 _DEVICE_VARIABLES = frozenset({"VLLM_CPU_OMP_THREADS_BIND"})
@@ -60,11 +59,12 @@ def encode(golden: Golden) -> Encoded:
     Raises GoldenError for outputs that are not those of the prompts, for scores of other texts, and for
     anything else that could not be read back as it is.
     """
-    golden, name = as_kept(golden), name_of(golden)
+    golden = as_kept(golden)
+    name = name_of(golden)
     try:
         sidecar = pack(golden.outputs.outputs, _scores(golden.scores), _scores(golden.floor))
         digest = hashlib.sha256(sidecar).hexdigest()
-        text = sealed(_written(golden, {"file": name.sidecar_file(digest), "sha256": digest})).encode()
+        text = sealed(_written(golden, {"file": name.sidecar_file(digest), "sha256": digest}))
         if decode(text, lambda _: sidecar) != golden:
             raise DamageError("it would not be read back as it is")
     except (ValueError, msgspec.MsgspecError) as error:
@@ -90,7 +90,7 @@ def as_kept(golden: Golden) -> Golden:
 
 def decode(text: bytes, sidecar: Callable[[str], bytes]) -> Golden:
     """Return the golden that a text file and the sidecar it names hold. Raises DamageError."""
-    document = _document(text)
+    document = parse(text)
     prompt_set, provenance = _prompt_set(document.prompt_set), _provenance(document.provenance)
     name = GoldenName(
         document.model,
@@ -155,68 +155,6 @@ def _written(golden: Golden, sidecar: dict[str, Json]) -> dict[str, Json]:
     }
     written: dict[str, Json] = msgspec.to_builtins(msgspec.convert(value, Document))
     return written
-
-
-def _document(text: bytes) -> Document:
-    """Return the fields of a text file that is as it was written. Raises DamageError."""
-    if len(text) > MAX_TEXT_BYTES:
-        raise DamageError(f"it has more than {MAX_TEXT_BYTES:,} bytes")
-    value = _object(_unicode(text))
-    version = value.get("schema_version")
-    if type(version) is not int:
-        raise DamageError("it has no schema_version: it is no golden")
-    try:
-        current = migrated(_unsealed(value, text), version)
-        return msgspec.convert(current, Document)
-    except msgspec.ValidationError as error:
-        raise DamageError(f"it does not fit its schema: {error}") from None
-    except RecursionError:
-        raise DamageError("it is nested too deeply") from None
-
-
-def _unicode(text: bytes) -> str:
-    if any(text.startswith(mark) or b"\n" + mark in text for mark in _CONFLICT_MARKS):
-        raise DamageError(
-            "it holds an unresolved merge conflict",
-            "take one side whole, with its sidecar (git checkout --ours or --theirs), and refresh it",
-        )
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DamageError(f"it is not UTF-8 (byte {error.start:,})") from None
-
-
-_CONFLICT_MARKS = (b"<<<<<<< ", b">>>>>>> ")
-
-
-def _object(text: str) -> dict[str, Json]:
-    try:
-        value = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
-    except DamageError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise DamageError(f"it is not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise DamageError("it is no JSON object")
-    return value
-
-
-def _distinct(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise DamageError("a key stands in it twice")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise DamageError(f"it holds {name}, which is not JSON")
-
-
-def _unsealed(value: dict[str, Json], text: bytes) -> dict[str, Json]:
-    unsealed = {key: item for key, item in value.items() if key != SEAL}
-    if sealed(unsealed).encode() != text:
-        raise DamageError("it was changed since it was written (its checksum does not match)")
-    return unsealed
 
 
 def _spec(document: Document) -> EngineSpec:

@@ -24,11 +24,22 @@ _HIDDEN = re.compile(
 Python calls printable changes with its Unicode tables, and the same golden must give the same bytes."""
 
 
-def sealed(value: Mapping[str, Json]) -> str:
+def sealed(value: Mapping[str, Json]) -> bytes:
     """Return the text of an object that has no :data:`SEAL` yet, with the SHA-256 of its other lines."""
-    body = "".join(_pieces(value, "\n"))
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    return body.removesuffix("\n}") + f',\n  "{SEAL}": "{digest}"\n}}\n'
+    body = "".join(_pieces(value, "\n")).encode()
+    seal = f',\n  "{SEAL}": "{hashlib.sha256(body).hexdigest()}"\n}}\n'
+    return body.removesuffix(_END) + seal.encode()
+
+
+def is_sealed(text: bytes) -> bool:
+    """Whether a text is, to the byte, as :func:`sealed` has written it."""
+    seal = _SEALED.search(text, max(0, len(text) - _SEAL_BYTES))
+    return seal is not None and hashlib.sha256(text[: seal.start()] + _END).hexdigest() == seal[1].decode()
+
+
+_END = b"\n}"
+_SEALED = re.compile(rb',\n  "' + SEAL.encode() + rb'": "([0-9a-f]{64})"\n\}\n\Z')
+_SEAL_BYTES = 100
 
 
 def _pieces(value: Json, line: str) -> list[str]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError
-from pytest_kvcache.golden.format import MAX_TEXT_BYTES
 from pytest_kvcache.golden.names import SIDECAR_SUFFIX, text_of_sidecar
+from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES
 from pytest_kvcache.golden.reading import content, read
 from pytest_kvcache.text import printable
 

@@ -29,3 +29,8 @@ def migrated(value: dict[str, Json], version: int) -> dict[str, Json]:
         value = STEPS[version](value)
         version += 1
     return {**value, "schema_version": VERSION}
+
+
+def newer(version: int) -> DamageError:
+    """Return the error for a version that is still to come."""
+    return DamageError(f"it was written by a newer pytest-kvcache (schema {version})", "upgrade yours")

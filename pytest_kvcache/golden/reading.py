@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden.damage import DamageError
-from pytest_kvcache.golden.format import MAX_SIDECAR_BYTES, MAX_TEXT_BYTES, decode
+from pytest_kvcache.golden.format import MAX_SIDECAR_BYTES, decode
+from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES
 from pytest_kvcache.records import Golden
 from pytest_kvcache.text import printable
 
