@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         assert_recall,
     )
     from pytest_kvcache.errors import EngineError, KvCacheError, QualityError, UsageError
+    from pytest_kvcache.handle import EngineHandle
     from pytest_kvcache.measures.degeneration import find_degeneration
     from pytest_kvcache.measures.divergence import Divergence, divergence, first_divergence
     from pytest_kvcache.measures.repetition import ngram_repetition
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
         Metric,
         Output,
         OutputSet,
+        PlannedGoldens,
         PlannedOutputs,
+        PlannedScores,
         Prompt,
         PromptSet,
         Provenance,
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
         Verdict,
         VerdictKind,
     )
-    from pytest_kvcache.session import EngineHandle
 
     __version__: str
 
@@ -56,6 +58,7 @@ _HOMES = {
         "assert_recall",
     ),
     "errors": ("EngineError", "KvCacheError", "QualityError", "UsageError"),
+    "handle": ("EngineHandle",),
     "measures.degeneration": ("find_degeneration",),
     "measures.divergence": ("Divergence", "divergence", "first_divergence"),
     "measures.repetition": ("ngram_repetition",),
@@ -66,7 +69,9 @@ _HOMES = {
         "Metric",
         "Output",
         "OutputSet",
+        "PlannedGoldens",
         "PlannedOutputs",
+        "PlannedScores",
         "Prompt",
         "PromptSet",
         "Provenance",
@@ -79,7 +84,6 @@ _HOMES = {
         "Verdict",
         "VerdictKind",
     ),
-    "session": ("EngineHandle",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -113,7 +117,9 @@ __all__ = [
     "Metric",
     "Output",
     "OutputSet",
+    "PlannedGoldens",
     "PlannedOutputs",
+    "PlannedScores",
     "Prompt",
     "PromptSet",
     "Provenance",

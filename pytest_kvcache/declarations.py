@@ -11,7 +11,7 @@ from pytest_kvcache.dtypes import check_dtype
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.markers import KvSensitive
 from pytest_kvcache.plan import Request
-from pytest_kvcache.records import Declared, PromptSet, PromptSetUse
+from pytest_kvcache.records import Declared, GoldenUse, PromptSet, PromptSetUse
 
 if TYPE_CHECKING:
     from pytest_kvcache.policy import Policy
@@ -63,7 +63,8 @@ def request_of(item: pytest.Item, prompt_sets: tuple[PromptSet, ...]) -> Request
         target=parameter(item),
         prompt_sets=prompt_sets if declared else (),
         with_baseline="kv_baseline" in fixtures,
-        with_scores=judges(item),
+        with_scores=judges(item) or "kv_scores" in fixtures or "kv_baseline_scores" in fixtures,
+        with_golden="kv_golden" in fixtures,
         ad_hoc="vllm_engine" in item._fixtureinfo.argnames,  # type: ignore[attr-defined]
     )
 
@@ -77,6 +78,12 @@ def sum_up(
     """
     tiers = {tier for item in kv_items for tier in _tiers(item)}
     sets = {s.key: s for request in requests for s in request.prompt_sets}
+    goldens = [
+        GoldenUse(spec, _use_of(s))
+        for request in requests
+        for spec in request.goldens
+        for s in request.prompt_sets
+    ]
     left_out = [
         item
         for item in deselected
@@ -84,11 +91,22 @@ def sum_up(
     ]
     planned = {
         (request.target.spec, *(s.key for s in request.prompt_sets))
-        for request in requests
-        if request.with_scores
+        for item, request in zip(kv_items, requests, strict=True)
+        if judges(item)
     }
-    uses = (PromptSetUse(s.name, s.key, len(s.prompts), s.sampling.max_tokens) for s in sets.values())
-    return Declared(tuple(uses), len(planned), len(left_out))
+    return Declared(
+        prompt_sets=tuple(map(_use_of, sets.values())),
+        verdicts_planned=len(planned),
+        verdicts_left_out=len(left_out),
+        is_whole=not deselected,
+        goldens=tuple(dict.fromkeys(goldens)),
+    )
+
+
+def _use_of(prompt_set: PromptSet) -> PromptSetUse:
+    return PromptSetUse(
+        prompt_set.name, prompt_set.key, len(prompt_set.prompts), prompt_set.sampling.max_tokens
+    )
 
 
 def _parameters(item: pytest.Item) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _N = TypeVar("_N", bound=float)
 
 DEFAULT_BASELINE = "auto"
+DEFAULT_GOLDEN_DIR = "golden"
+GOLDEN = "golden"
 DEFAULT_REPORT = ".kvcache"
 DEFAULT_TIMEOUT = 1200.0
 
@@ -42,6 +44,7 @@ class Settings:
     dtypes_on_command_line: bool
     models: tuple[str, ...]
     baseline: str
+    """As the user wrote it: a kv dtype, ``golden`` or ``golden:DTYPE``."""
     engine_args: tuple[tuple[str, str], ...]
     """Sorted (name, JSON text) pairs, as in `EngineSpec`."""
     prompts: Path | None
@@ -49,6 +52,39 @@ class Settings:
     report: Path
     timeout: float
     policy: Path | None
+    golden_dir: Path
+
+    @property
+    def is_baseline_golden(self) -> bool:
+        """Whether the baseline is read from goldens, and no engine started for it."""
+        return self.baseline.partition(":")[0] == GOLDEN
+
+    @property
+    def baseline_dtype(self) -> str:
+        """The kv dtype of the baseline, whether it runs or is read."""
+        return DEFAULT_BASELINE if self.baseline == GOLDEN else self.baseline.removeprefix(f"{GOLDEN}:")
+
+    @property
+    def dtypes_to_run(self) -> tuple[str, ...]:
+        """:attr:`dtypes` without the one that a golden stands for, unless it is the only one.
+
+        Then what it gives today is held against its golden.
+        """
+        if not self.is_baseline_golden:
+            return self.dtypes
+        baseline = canonical_dtype(self.baseline_dtype)
+        return tuple(d for d in self.dtypes if canonical_dtype(d) != baseline) or self.dtypes
+
+    @property
+    def summary(self) -> str:
+        """What is held against what, in a few words."""
+        against = self.baseline
+        if self.is_baseline_golden:
+            idle = (
+                "" if self.dtypes_to_run == self.dtypes else f" ({self.baseline_dtype} itself does not run)"
+            )
+            against = f"the goldens of {self.baseline_dtype} in {self.golden_dir}{idle}"
+        return f"{', '.join(self.dtypes_to_run)} against {against} on {', '.join(self.models)}"
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -66,7 +102,15 @@ def add_options(parser: pytest.Parser) -> None:
     )
     option("--kv-models", "models to test: Hugging Face ids, directories or ref:NAME", metavar="LIST")
     option(
-        "--kv-baseline", f"the kv dtype trusted as reference (default: {DEFAULT_BASELINE})", metavar="DTYPE"
+        "--kv-baseline",
+        "the kv dtype trusted as reference, or golden[:DTYPE] for what its goldens hold, without its engine "
+        f"(default: {DEFAULT_BASELINE})",
+        metavar="DTYPE",
+    )
+    option(
+        "--kv-golden-dir",
+        f"where goldens are (default: {DEFAULT_GOLDEN_DIR} in the root directory)",
+        metavar="DIR",
     )
     option(
         "--kv-engine-arg",
@@ -118,6 +162,7 @@ def read_settings(config: pytest.Config) -> Settings:
         report=path("report") or Path(config.rootpath, DEFAULT_REPORT),
         timeout=_number(text("timeout"), "--kv-timeout", float) or DEFAULT_TIMEOUT,
         policy=policy,
+        golden_dir=path("golden_dir") or Path(config.rootpath, DEFAULT_GOLDEN_DIR),
     )
 
 
@@ -133,12 +178,13 @@ def make_targets(settings: Settings, policy: Policy) -> tuple[Target, ...]:
         raise UsageError(
             "--kv-dtypes was given without a model: add --kv-models=MODEL (or kv_models in the ini file)"
         )
-    baseline = _base_dtype(settings.baseline, policy)
-    if settings.baseline in policy.variants:
+    baseline = _base_dtype(settings.baseline_dtype, policy)
+    if settings.baseline_dtype in policy.variants:
         raise UsageError(f"--kv-baseline={settings.baseline} is a variant: the baseline is a plain kv dtype")
-    dtypes = {_identity(name, policy): name for name in settings.dtypes}
-    check_runnable([baseline, *(_base_dtype(name, policy) for name in dtypes.values())])
-    if set(dtypes) == {baseline}:
+    dtypes = {_identity(name, policy): name for name in settings.dtypes_to_run}
+    to_start = [] if settings.is_baseline_golden else [baseline]
+    check_runnable([*to_start, *(_base_dtype(name, policy) for name in dtypes.values())])
+    if set(dtypes) == set(to_start):
         raise UsageError(
             f"--kv-dtypes={','.join(settings.dtypes)} names only the baseline: "
             f"add a candidate, e.g. --kv-dtypes=fp8,{baseline}"
@@ -174,7 +220,9 @@ def _check_distinct(targets: Sequence[Target]) -> None:
 def _target(model: str, model_name: str, name: str, settings: Settings, policy: Policy) -> Target:
     variant: Variant | None = policy.variants.get(name)
     arguments = dict(settings.engine_args)
-    baseline_spec = _spec(model, settings.baseline, arguments)
+    baseline_spec = _spec(model, settings.baseline_dtype, arguments)
+    if settings.is_baseline_golden:
+        baseline_spec = replace(baseline_spec, golden=baseline_spec.kv_cache_dtype)
     if variant is not None:
         arguments |= {key: json.dumps(value, sort_keys=True) for key, value in variant.engine_args.items()}
     spec = _spec(model, variant.kv_cache_dtype if variant is not None else name, arguments)
@@ -184,7 +232,7 @@ def _target(model: str, model_name: str, name: str, settings: Settings, policy: 
         kv_dtype=variant.kv_cache_dtype if variant is not None else name,
         variant=name if variant is not None else None,
         baseline=baseline_spec,
-        baseline_id=f"{model_name}-{settings.baseline}",
+        baseline_id=f"{model_name}-{slug(settings.baseline)}",
     )
 
 

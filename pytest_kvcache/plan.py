@@ -4,7 +4,8 @@ A *target* is one model under one kv dtype (or variant): what tests are parametr
 is what one test needs of its target. The plan groups all requests by engine, so that every engine is
 started once and every prompt set goes through it whole, once, however many tests look at it.
 
-Candidates score the baseline's own fresh texts, so the baseline comes first.
+Candidates score the baseline's own fresh texts, so the baseline comes first. A golden has run already: it
+is read, gets no job, and its texts are there from the start.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ class Target:
     def is_baseline(self) -> bool:
         return self.spec == self.baseline
 
+    @property
+    def golden(self) -> EngineSpec:
+        """The engine of this target's own goldens: it wrote them once, and is never started."""
+        return replace(self.spec, golden=self.variant or self.spec.kv_cache_dtype)
+
     def of_baseline(self) -> Target:
         """Return the target of this one's baseline."""
         dtype = self.baseline.kv_cache_dtype
@@ -48,8 +54,36 @@ class Request:
     """Needs the baseline's outputs for the same prompts."""
     with_scores: bool = False
     """Needs the scores of the baseline's texts by both engines; implies the baseline's outputs."""
+    with_golden: bool = False
+    """Needs the target's own goldens, and its engine's scores of their texts."""
     ad_hoc: bool = False
     """May ask the engine for more than is declared."""
+
+    @property
+    def sides(self) -> tuple[Target, ...]:
+        """Whose outputs it needs: the baseline's, where it compares with them, and then the target's."""
+        if self.is_paired and not self.target.is_baseline:
+            return (self.target.of_baseline(), self.target)
+        return (self.target,)
+
+    @property
+    def is_paired(self) -> bool:
+        return self.with_baseline or self.with_scores
+
+    @property
+    def goldens(self) -> tuple[EngineSpec, ...]:
+        """Whose goldens it reads, or would read if its baseline were a golden."""
+        baseline = [self.target.of_baseline().golden] if self.is_paired else []
+        own = [self.target.golden] if self.with_golden else []
+        return tuple(dict.fromkeys(baseline + own))
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What one engine wrote for a prompt set, as something to be scored."""
+
+    prompt_set: PromptSet
+    writer: EngineSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +93,10 @@ class EngineJob:
     label: str
     spec: EngineSpec
     baseline: EngineSpec
-    """The engine whose texts are scored; `spec` itself in a baseline's job."""
+    """The engine it is held against; `spec` itself in a baseline's job."""
     generate: tuple[PromptSet, ...]
-    score: tuple[PromptSet, ...]
-    """Sets whose baseline texts this engine scores."""
+    score: tuple[Texts, ...]
+    """Its baseline's texts, its own if it is one, and its goldens' where a test asks for them."""
     keep_alive: bool = False
     """Stay started when the declared work is done: a test may ask for more."""
 
@@ -71,7 +105,7 @@ class EngineJob:
         return replace(
             self,
             generate=_distinct((*self.generate, *other.generate)),
-            score=_distinct((*self.score, *other.score)),
+            score=_distinct_texts((*self.score, *other.score)),
             keep_alive=self.keep_alive or other.keep_alive,
         )
 
@@ -81,6 +115,8 @@ class Plan:
     """The jobs of a run, baselines before their candidates, in the order tests asked for them."""
 
     jobs: tuple[EngineJob, ...]
+    goldens: tuple[Texts, ...] = ()
+    """What is read from goldens."""
 
     def job(self, spec: EngineSpec) -> EngineJob | None:
         return next((job for job in self.jobs if job.spec == spec), None)
@@ -91,37 +127,44 @@ class Plan:
         for job in other.jobs:
             known = merged.get(job.spec)
             merged[job.spec] = job if known is None else known.merged(job)
-        return Plan(tuple(merged.values()))
+        return Plan(tuple(merged.values()), _distinct_texts((*self.goldens, *other.goldens)))
 
 
 def make_plan(requests: Sequence[Request]) -> Plan:
     """Group requests by engine. The result depends only on the requests and their order."""
     plan = Plan(())
     for request in requests:
-        plan = plan.extended(Plan(_jobs_of(request)))
+        plan = plan.extended(Plan(_jobs_of(request), _goldens_of(request)))
     models = list(dict.fromkeys(job.spec.model for job in plan.jobs))
-    return Plan(
-        tuple(sorted(plan.jobs, key=lambda job: (models.index(job.spec.model), job.spec != job.baseline)))
-    )
+    jobs = sorted(plan.jobs, key=lambda job: (models.index(job.spec.model), job.spec != job.baseline))
+    return replace(plan, jobs=tuple(jobs))
 
 
 def _jobs_of(request: Request) -> tuple[EngineJob, ...]:
     """Return what one request alone asks of the engines it concerns, the baseline first."""
     target = request.target
-    paired = request.with_baseline or request.with_scores
-    scored = tuple(filter(is_scored, request.prompt_sets)) if request.with_scores else ()
-    sides = [target.of_baseline(), target] if paired and not target.is_baseline else [target]
+    scored = tuple(filter(is_scored, request.prompt_sets))
+    of_baseline = tuple(Texts(s, target.baseline) for s in scored if request.with_scores)
+    of_golden = tuple(Texts(s, target.golden) for s in scored if request.with_golden)
     return tuple(
         EngineJob(
             label=side.baseline_id if side.is_baseline else side.id,
             spec=side.spec,
             baseline=side.baseline,
             generate=_distinct(request.prompt_sets),
-            score=_distinct(scored),
+            score=_distinct_texts(of_baseline + of_golden if side == target else of_baseline),
             keep_alive=request.ad_hoc and side == target,
         )
-        for side in sides
+        for side in request.sides
+        if side.spec.golden is None
     )
+
+
+def _goldens_of(request: Request) -> tuple[Texts, ...]:
+    writers = [side.spec for side in request.sides if side.spec.golden is not None]
+    if request.with_golden:
+        writers.append(request.target.golden)
+    return _distinct_texts([Texts(s, writer) for writer in writers for s in request.prompt_sets])
 
 
 def is_scored(prompt_set: PromptSet) -> bool:
@@ -135,3 +178,7 @@ def is_scored(prompt_set: PromptSet) -> bool:
 
 def _distinct(prompt_sets: Sequence[PromptSet]) -> tuple[PromptSet, ...]:
     return tuple({s.key: s for s in prompt_sets}.values())
+
+
+def _distinct_texts(texts: Sequence[Texts]) -> tuple[Texts, ...]:
+    return tuple({(each.writer, each.prompt_set.key): each for each in texts}.values())

@@ -16,10 +16,10 @@ from pytest_kvcache.options import add_options, read_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_kvcache.handle import EngineHandle
     from pytest_kvcache.policy import Limits
-    from pytest_kvcache.records import PlannedOutputs, Verdict
+    from pytest_kvcache.records import PlannedGoldens, PlannedOutputs, PlannedScores, Verdict
     from pytest_kvcache.run import Run
-    from pytest_kvcache.session import EngineHandle
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 
@@ -74,6 +74,24 @@ def kv_outputs(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> Pla
 def kv_baseline(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> PlannedOutputs:
     """What the target's baseline wrote for the same prompts."""
     return request.config.stash[RUN].outputs(request.node, vllm_engine.target.of_baseline())
+
+
+@pytest.fixture
+def kv_scores(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> PlannedScores:
+    """What the target gives the baseline's texts for those of the test's own prompt sets that are scored."""
+    return request.config.stash[RUN].scores(request.node, vllm_engine.target)
+
+
+@pytest.fixture
+def kv_baseline_scores(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> PlannedScores:
+    """What the target's baseline gives the same texts: its own."""
+    return request.config.stash[RUN].scores(request.node, vllm_engine.target.of_baseline())
+
+
+@pytest.fixture
+def kv_golden(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> PlannedGoldens:
+    """What the target once wrote for the test's own prompt sets, and what it thinks of those texts today."""
+    return request.config.stash[RUN].goldens(request.node, vllm_engine.target)
 
 
 @pytest.fixture

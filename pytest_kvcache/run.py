@@ -30,7 +30,15 @@ from pytest_kvcache.policy import Limits, Policy, load_policy
 from pytest_kvcache.progress import ProgressFile, ProgressFollower, ProgressLine
 from pytest_kvcache.prompts import load_prompt_set
 from pytest_kvcache.promptsets import PromptSource
-from pytest_kvcache.records import Declared, PlannedOutputs, PromptSet, Verdict, VerdictKind
+from pytest_kvcache.records import (
+    Declared,
+    PlannedGoldens,
+    PlannedOutputs,
+    PlannedScores,
+    PromptSet,
+    Verdict,
+    VerdictKind,
+)
 from pytest_kvcache.redact import redact
 from pytest_kvcache.rundir import make_run_directory, name_run_directory
 from pytest_kvcache.store import RunStore
@@ -40,7 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from pytest_kvcache.engines.pool import Notify
-    from pytest_kvcache.session import EngineHandle, Session
+    from pytest_kvcache.handle import EngineHandle
+    from pytest_kvcache.session import Session
 
 VERDICT: pytest.StashKey[Verdict] = pytest.StashKey()
 PROGRESS = "progress.log"
@@ -92,6 +101,7 @@ class Run:
         if self._session is None:
             from pytest_kvcache.engines.devices import DevicePool
             from pytest_kvcache.engines.launch import child_engine_factory
+            from pytest_kvcache.golden_use import finder
             from pytest_kvcache.session import Session
 
             timeout = self._settings.timeout
@@ -101,6 +111,7 @@ class Run:
                 self._store(),
                 factory or child_engine_factory(timeout),
                 DevicePool(self._workers),
+                find_golden=finder(self._settings.golden_dir),
                 notify=self._notify(),
             )
         return self._session
@@ -108,16 +119,24 @@ class Run:
     # What fixtures ask for
 
     def handle(self, target: Target) -> EngineHandle:
-        from pytest_kvcache.session import EngineHandle
+        from pytest_kvcache.handle import EngineHandle
 
         return EngineHandle(self.session, target, lambda name: self._prompts.load(name, Path.cwd(), None))
 
     def outputs(self, item: pytest.Item, target: Target) -> PlannedOutputs:
-        """Return a target's outputs for a test's own sets, if they are what they will be taken for."""
-        planned = tuple(self.session.outputs(target, s) for s in self._prompt_sets(item))
-        for outputs in planned:
-            self.session.check_resolved(target, outputs)
-        return PlannedOutputs(planned)
+        from pytest_kvcache.handle import planned_outputs
+
+        return planned_outputs(self.session, target, self._prompt_sets(item))
+
+    def scores(self, item: pytest.Item, target: Target) -> PlannedScores:
+        from pytest_kvcache.handle import planned_scores
+
+        return planned_scores(self.session, target, self._prompt_sets(item))
+
+    def goldens(self, item: pytest.Item, target: Target) -> PlannedGoldens:
+        from pytest_kvcache.handle import planned_goldens
+
+        return planned_goldens(self.session, target, self._prompt_sets(item))
 
     def limits(self, target: Target) -> Limits:
         return self._policy.limits_for(target.spec.model)
@@ -271,8 +290,7 @@ class Run:
 
     def pytest_report_header(self) -> str:
         """Name what decides the results."""
-        dtypes, models = ", ".join(self._settings.dtypes), ", ".join(self._settings.models)
-        return _line(f"kvcache: {dtypes} against {self._settings.baseline} on {models}; {vllm_version()}")
+        return _line(f"kvcache: {self._settings.summary}; {vllm_version()}")
 
     def _complaint(self, declared: Declared | None) -> str | None:
         """Return why a run that pytest calls green is not, or None."""
@@ -297,6 +315,7 @@ class Run:
                 engines=store.reports(),
                 verdicts=tuple(verdict for verdict, _ in judged),
                 excerpts=tuple(excerpt for _, excerpts in judged for excerpt in excerpts),
+                goldens=self._goldens(store, declared),
             )
             self._lines += report.write_reports(self._settings.report, self._results, os.environ)
         except KvCacheError as error:
@@ -307,6 +326,16 @@ class Run:
             for model in self._policy.limits_by_model
             if model not in self._settings.models
         ]
+        if self._results and self._results.goldens.unused:
+            unused = ", ".join(self._results.goldens.unused)
+            self._lines.append(f"note: no test uses {unused} (in {self._settings.golden_dir})")
+
+    def _goldens(self, store: RunStore, declared: Declared) -> report.Goldens:
+        from pytest_kvcache.golden_use import goldens_of_run
+
+        is_one_of_many = any("::" in name or Path(name).is_file() for name in self._config.args)
+        is_whole = declared.is_whole and not is_one_of_many
+        return goldens_of_run(self._settings.golden_dir, store, declared, is_whole=is_whole)
 
     def _run_info(self, declared: Declared, verdicts: int) -> report.RunInfo:
         option = self._config.option

@@ -5,6 +5,9 @@ an engine that nobody runs yet, preferably the one it needs, and runs that engin
 waiting workers help each other, and no engine is started twice. Nobody waits for another's work while
 holding a device, with one exception that cannot become a circle: a candidate may hold its device while
 it waits for the texts of a baseline that runs on a device of its own, for a baseline waits for nobody.
+
+A golden stands in for an engine that has run already: what it holds is copied into the run store, and is
+from then on like what an engine of this run has written.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
 
@@ -20,27 +22,24 @@ from pytest_kvcache import verdicts
 from pytest_kvcache.dtypes import is_quantized
 from pytest_kvcache.engines import Engine, EngineFactory
 from pytest_kvcache.engines.devices import DevicePool
-from pytest_kvcache.engines.pool import TOP_K, EnginePool, Life, Notify
+from pytest_kvcache.engines.pool import EnginePool, Life, Notify
 from pytest_kvcache.errors import EngineError, RequestError, UsageError
 from pytest_kvcache.excerpts import choose_excerpts
-from pytest_kvcache.plan import EngineJob, Plan, Request, Target, is_scored, make_plan
+from pytest_kvcache.plan import EngineJob, Plan, Request, Target, Texts, is_scored, make_plan
 from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import (
     EngineSpec,
     Excerpt,
-    Output,
+    Golden,
     OutputSet,
-    Prompt,
     PromptSet,
     Provenance,
     ReasonCode,
-    Sampling,
-    Score,
-    ScoreRequest,
     ScoreSet,
     Verdict,
     content_key,
 )
+from pytest_kvcache.seeding import FindGolden, no_goldens, seed
 from pytest_kvcache.store import RunStore
 
 POLL_SECONDS = 0.2
@@ -57,10 +56,12 @@ class Session:
         start_engine: EngineFactory,
         devices: DevicePool,
         *,
+        find_golden: FindGolden = no_goldens,
         notify: Notify = lambda *_: None,
     ) -> None:
         self._plan = plan
         self._store = store
+        self._find_golden = find_golden
         self._pool = EnginePool(start_engine, devices, notify=notify, on_end=store.put_report)
 
     def outputs(self, target: Target, prompt_set: PromptSet) -> OutputSet:
@@ -73,21 +74,24 @@ class Session:
             target, prompt_set, [target.spec], lambda: self._store.outputs(target.spec, prompt_set)
         )
 
-    def scores(self, target: Target, prompt_set: PromptSet) -> ScoreSet:
-        """Return the target's scores of its baseline's texts for a prompt set.
+    def scores(self, target: Target, prompt_set: PromptSet, *, text_of: EngineSpec | None = None) -> ScoreSet:
+        """Return the target's scores of texts for a prompt set: its baseline's, or those of ``text_of``.
 
-        Raises `EngineError` if either engine broke or refused the set, and `UsageError` for a penalised
-        set and for tasks: their texts are not scored.
+        That may be `Target.golden`, for what the target thinks of its own golden's texts. Raises
+        `EngineError` if either engine broke or refused the set, or its golden holds no scores, and
+        `UsageError` for a penalised set and for tasks: their texts are not scored.
         """
         if not is_scored(prompt_set):
             why = "holds tasks" if prompt_set.is_tasks else "is sampled under penalties"
             raise UsageError(f"{prompt_set.name} {why}, and such texts are not scored")
-        self._include(Request(target, (prompt_set,), with_scores=True))
+        writer = text_of or target.baseline
+        of_golden = writer == target.golden
+        self._include(Request(target, (prompt_set,), with_scores=not of_golden, with_golden=of_golden))
         return self._await(
             target,
             prompt_set,
-            [target.spec, target.baseline],
-            lambda: self._store.scores(target.spec, prompt_set, target.baseline),
+            [target.spec, writer],
+            lambda: self._store.scores(target.spec, prompt_set, writer),
         )
 
     def floor(self, target: Target, prompt_set: PromptSet) -> ScoreSet:
@@ -101,6 +105,14 @@ class Session:
             baseline, prompt_set, [baseline.spec], lambda: self._store.floor(baseline.spec, prompt_set)
         )
 
+    def golden(self, target: Target, prompt_set: PromptSet) -> Golden:
+        """Return the target's own golden for a prompt set. Raises `EngineError` if there is none."""
+        self._include(Request(target, (prompt_set,), with_golden=True))
+        spec = target.golden
+        outputs = self._await(target, prompt_set, [spec], lambda: self._store.outputs(spec, prompt_set))
+        scores = self._store.scores(spec, prompt_set, spec)
+        return Golden(spec.golden or "", outputs, scores, self._store.floor(spec, prompt_set))
+
     def check_resolved(self, target: Target, outputs: OutputSet) -> None:
         """Raise `EngineError` if what vLLM resolved is not what these outputs will be taken for.
 
@@ -108,10 +120,7 @@ class Session:
         """
         resolved = outputs.provenance.kv_cache_dtype
         if target.is_baseline and outputs.provenance.kv_cache_quantized:
-            raise EngineError(
-                f"the baseline {target.id} resolved to a quantized cache ({resolved}): "
-                "use --kv-baseline=bfloat16"
-            )
+            raise EngineError(verdicts.quantized_baseline(target.id, outputs))
         if is_quantized(target.spec.kv_cache_dtype) and not outputs.provenance.kv_cache_quantized:
             raise EngineError(
                 f"{target.id} asked for {target.spec.kv_cache_dtype} and vLLM resolved {resolved}: "
@@ -152,6 +161,8 @@ class Session:
     def _include(self, request: Request) -> None:
         """Make sure that the plan knows what is asked for, also where no test declared it."""
         self._plan = self._plan.extended(make_plan([request]))
+        for texts in self._plan.goldens:
+            seed(self._store, texts, self._find_golden)
 
     def _job(self, target: Target) -> EngineJob:
         job = self._plan.job(target.spec)
@@ -172,6 +183,11 @@ class Session:
                 failure = self._store.failure(spec, prompt_set)
                 if failure is not None:
                     raise EngineError(failure)
+            if target.spec.golden is not None:
+                raise EngineError(
+                    f"the golden of {prompt_set.name} for {target.id} holds no log-probabilities, so nothing "
+                    "can be compared with it: refresh it with them, by kvcache golden refresh"
+                )
             if not self._help(self._job(target)):
                 self.release()
                 time.sleep(POLL_SECONDS)
@@ -192,14 +208,15 @@ class Session:
 
     def _may_start(self, job: EngineJob) -> bool:
         """Whether all that the job scores is written, or being written by a running baseline."""
-        return not any(self._is_awaited(job, s) for s in job.score) or self._store.is_running(job.baseline)
+        awaited = {texts.writer for texts in job.score if self._is_awaited(job, texts)}
+        return all(map(self._store.is_running, awaited))
 
-    def _is_awaited(self, job: EngineJob, prompt_set: PromptSet) -> bool:
-        """Whether another engine has still to write the texts of a set that the job scores."""
+    def _is_awaited(self, job: EngineJob, texts: Texts) -> bool:
+        """Whether another engine has still to write texts that the job scores."""
         return (
-            job.spec != job.baseline
-            and not self._store.has_outputs(job.baseline, prompt_set)
-            and self._store.failure(job.baseline, prompt_set) is None
+            job.spec != texts.writer
+            and not self._store.has_outputs(texts.writer, texts.prompt_set)
+            and self._store.failure(texts.writer, texts.prompt_set) is None
         )
 
     def _is_done(self, job: EngineJob) -> bool:
@@ -212,24 +229,24 @@ class Session:
             if self._store.failure(job.spec, s) is None and not self._store.has_outputs(job.spec, s)
         ]
 
-    def _unscored(self, job: EngineJob) -> list[PromptSet]:
-        """Return the sets that the job has still to score; not those whose texts will never be."""
+    def _unscored(self, job: EngineJob) -> list[Texts]:
+        """Return the texts that the job has still to score; not those that will never be."""
         return [
-            s
-            for s in job.score
-            if self._store.failure(job.spec, s) is None
-            and self._store.failure(job.baseline, s) is None
-            and not self._store.has_scores(job.spec, s, job.baseline)
+            texts
+            for texts in job.score
+            if self._store.failure(job.spec, texts.prompt_set) is None
+            and self._store.failure(texts.writer, texts.prompt_set) is None
+            and not self._store.has_scores(job.spec, texts.prompt_set, texts.writer)
         ]
 
     def _without_floor(self, job: EngineJob) -> list[PromptSet]:
-        """Return the sets for which the job, a baseline's, has still to score some texts one at a time."""
+        """Return the sets for which the job has still to score some of its own texts one at a time."""
         return [
-            s
-            for s in job.score
-            if job.spec == job.baseline
-            and self._store.failure(job.spec, s) is None
-            and not self._store.has_floor(job.spec, s)
+            texts.prompt_set
+            for texts in job.score
+            if texts.writer == job.spec
+            and self._store.failure(job.spec, texts.prompt_set) is None
+            and not self._store.has_floor(job.spec, texts.prompt_set)
         ]
 
     def _run(self, job: EngineJob) -> None:
@@ -239,16 +256,16 @@ class Session:
             for prompt_set in self._ungenerated(job):
                 with self._refusal_kept(job, prompt_set):
                     self._store.put_outputs(life.generate(prompt_set))
-            for prompt_set in self._unscored(job):
-                texts = self._texts(job, prompt_set)
-                if texts is not None:
-                    with self._refusal_kept(job, prompt_set):
-                        self._store.put_scores(life.score(texts))
+            for texts in self._unscored(job):
+                written = self._written(texts)
+                if written is not None:
+                    with self._refusal_kept(job, texts.prompt_set):
+                        self._store.put_scores(life.score(written))
             for prompt_set in self._without_floor(job):
-                texts = self._store.outputs(job.spec, prompt_set)
-                assert texts is not None, "a baseline scores what it has written"
+                own = self._store.outputs(job.spec, prompt_set)
+                assert own is not None, "it scores what it has written"
                 with self._refusal_kept(job, prompt_set):
-                    self._store.put_floor(life.score_alone(texts))
+                    self._store.put_floor(life.score_alone(own))
         except EngineError as error:
             self._store.put_failure(job.spec, str(error))
             self._pool.release(str(error))
@@ -271,11 +288,12 @@ class Session:
             on_device=lambda: self._store.mark_running(job.spec),
         )
 
-    def _texts(self, job: EngineJob, prompt_set: PromptSet) -> OutputSet | None:
-        """Return the baseline's texts, waiting while its engine runs elsewhere; None if it ended without."""
-        while self._store.is_running(job.baseline) and not self._store.has_outputs(job.baseline, prompt_set):
+    def _written(self, texts: Texts) -> OutputSet | None:
+        """Return texts to score, waiting while their engine runs elsewhere; None if it ended without."""
+        writer, prompt_set = texts.writer, texts.prompt_set
+        while self._store.is_running(writer) and not self._store.has_outputs(writer, prompt_set):
             time.sleep(POLL_SECONDS)
-        return self._store.outputs(job.baseline, prompt_set)
+        return self._store.outputs(writer, prompt_set)
 
     # How verdicts come to be
 
@@ -289,6 +307,7 @@ class Session:
             kv_dtype=target.kv_dtype,
             variant=target.variant,
             baseline_id=target.baseline_id,
+            source="fresh" if target.baseline.golden is None else "golden",
         )
         baseline = target.of_baseline()
         for code, side in ((ReasonCode.BASELINE_FAILED, baseline), (ReasonCode.ENGINE_FAILED, target)):
@@ -324,46 +343,3 @@ class Session:
             candidate_scores=self.scores(target, prompt_set) if scored else None,
             floor_scores=self.floor(target, prompt_set) if scored else None,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class EngineHandle:
-    """What a test holds of one target: stored outputs of whole sets, and the engine itself if it must.
-
-    Nothing is started before it is needed.
-    """
-
-    session: Session
-    target: Target
-    load_set: Callable[[str], PromptSet]
-    """Finds a prompt set by its name or file."""
-
-    def outputs(self, prompt_set: str | PromptSet) -> OutputSet:
-        """Return the outputs for a whole prompt set, from the run store or generated now."""
-        if isinstance(prompt_set, str):
-            prompt_set = self.load_set(prompt_set)
-        return self.session.outputs(self.target, prompt_set)
-
-    def generate(self, prompts: Sequence[str | Prompt], **sampling: object) -> tuple[Output, ...]:
-        """Generate ad hoc, in one batch; ``sampling``: fields of `Sampling`. No store or verdict sees it."""
-        asked = [
-            p if isinstance(p, Prompt) else Prompt(f"prompt-{i}", "ad-hoc", text=p)
-            for i, p in enumerate(prompts)
-        ]
-        return self.session.live(self.target).generate(asked, Sampling(**sampling))  # type: ignore[arg-type]
-
-    def score(self, token_ids: Sequence[int], prompt_token_ids: Sequence[int] = ()) -> Score:
-        """Score one text ad hoc. Without a prompt its first token is context and gets no score."""
-        ids = (*prompt_token_ids, *token_ids)
-        context = len(prompt_token_ids) or 1
-        request = ScoreRequest("ad-hoc", ids[:context], ids[context:])
-        return self.session.live(self.target).score([request], top_k=TOP_K)[0]
-
-    @property
-    def spec(self) -> EngineSpec:
-        return self.target.spec
-
-    @property
-    def provenance(self) -> Provenance:
-        """What vLLM resolved; starts the engine unless it has run already."""
-        return self.session.provenance(self.target)

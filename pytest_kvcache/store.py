@@ -92,6 +92,16 @@ class RunStore:
         # The set under its present name: equal sets share one entry whatever they are called.
         return OutputSet(header.spec, prompt_set, header.provenance, outputs, header.seconds)
 
+    def read_goldens(self) -> tuple[OutputSet, ...]:
+        """Return what goldens have put here, in an order of their own."""
+        files = sorted(self.root.glob("engines/*-golden-*/outputs-*.jsonl"))
+        entries = (_read_lines(file, _OutputsHeader, Output) for file in files)
+        return tuple(
+            OutputSet(header.spec, header.prompt_set, header.provenance, outputs, header.seconds)
+            for header, outputs in filter(None, entries)
+            if header.spec.golden is not None
+        )
+
     def put_outputs(self, entry: OutputSet) -> None:
         header = _OutputsHeader(entry.spec, entry.prompt_set, entry.provenance, entry.seconds)
         _write_lines(self._outputs_path(entry.spec, entry.prompt_set), header, entry.outputs)
@@ -196,7 +206,8 @@ class RunStore:
             return not free
 
     def _engine(self, spec: EngineSpec) -> Path:
-        return self.root / "engines" / slug(f"{spec.model}-{spec.kv_cache_dtype}-{spec.key}")
+        kind = spec.kv_cache_dtype if spec.golden is None else f"{spec.golden}-golden"
+        return self.root / "engines" / slug(f"{spec.model}-{kind}-{spec.key}")
 
     def _made_engine(self, spec: EngineSpec) -> Path:
         directory = self._engine(spec)

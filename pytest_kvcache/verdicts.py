@@ -8,9 +8,11 @@ pass. What the team declared known-bad is applied last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
+from itertools import islice
+from typing import Literal
 
 from pytest_kvcache.endpoints import (
     Endpoint,
@@ -32,7 +34,9 @@ from pytest_kvcache.records import (
     QUALITY_CODES,
     Coverage,
     Metric,
+    OutputSet,
     PromptSet,
+    Provenance,
     Reason,
     ReasonCode,
     Verdict,
@@ -53,6 +57,7 @@ class Identity:
     kv_dtype: str
     variant: str | None
     baseline_id: str
+    source: Literal["fresh", "golden"] = "fresh"
 
 
 def decide(
@@ -63,10 +68,10 @@ def decide(
     known_bad: KnownBad | None,
     today: date,
 ) -> Verdict:
-    """Decide from fresh outputs. Raises ValueError if the two sides do not answer the same prompts."""
+    """Decide from outputs. Raises ValueError if the two sides do not answer the same prompts."""
     endpoints: list[Endpoint] = []
     faults = find_faults(evidence)
-    reasons = list(_obstacles(identity, evidence))
+    reasons = _obstacles(identity, evidence)
     if not reasons:
         endpoints += baseline_endpoints(faults, limits)
         reasons += _reasons_of(endpoints)
@@ -87,6 +92,7 @@ def decide(
         resolved=evidence[0].candidate.provenance.kv_cache_dtype if evidence else None,
         metrics={endpoint.name: endpoint.metric for endpoint in endpoints},
         ran=sum(len(each.candidate.outputs) for each in evidence),
+        golden=_writers(each.baseline for each in evidence),
     )
 
 
@@ -104,6 +110,7 @@ def _verdict(
     resolved: str | None = None,
     metrics: dict[str, Metric] | None = None,
     ran: int = 0,
+    golden: str | None = None,
 ) -> Verdict:
     planned = sum(len(prompt_set.prompts) for prompt_set in prompt_sets)
     return Verdict(
@@ -115,12 +122,23 @@ def _verdict(
         variant=identity.variant,
         baseline_id=identity.baseline_id,
         verdict=kind,
-        source="fresh",
+        source=identity.source,
         prompt_sets=tuple(prompt_set.name for prompt_set in prompt_sets),
         metrics=metrics or {},
         reasons=tuple(reasons),
         coverage=Coverage(planned, ran, planned - ran),
+        golden=golden,
     )
+
+
+def _writers(baselines: Iterable[OutputSet]) -> str | None:
+    """Return what wrote the goldens among these, each once; None if there is none."""
+    writers = (_writer(each.provenance) for each in baselines if each.spec.golden is not None)
+    return ", ".join(dict.fromkeys(writers)) or None
+
+
+def _writer(provenance: Provenance) -> str:
+    return f"vllm {dict(provenance.versions).get('vllm', '(unknown)')} on {provenance.platform}"
 
 
 # From reasons to an outcome
@@ -167,30 +185,69 @@ def _declared(
 # What makes a comparison void
 
 
-def _obstacles(identity: Identity, evidence: Sequence[Evidence]) -> Iterator[Reason]:
-    """Yield the first reason, if any, why these engines cannot be compared."""
-    if not evidence:
-        return
-    baseline, candidate = evidence[0].baseline, evidence[0].candidate
-    ours, theirs = candidate.provenance, baseline.provenance
+def quantized_baseline(baseline_id: str, outputs: OutputSet) -> str:
+    """Return in one line why a baseline with a quantized cache is none."""
+    resolved = outputs.provenance.kv_cache_dtype
+    if outputs.spec.golden is not None:
+        return (
+            f"the goldens of {baseline_id} were written with a quantized cache ({resolved}) and vouch for "
+            "nobody: write them with --kv-baseline=bfloat16, and read them as golden:bfloat16"
+        )
+    return (
+        f"the baseline {baseline_id} itself resolved to a quantized cache ({resolved}): "
+        "use --kv-baseline=bfloat16"
+    )
+
+
+def _obstacles(identity: Identity, evidence: Sequence[Evidence]) -> list[Reason]:
+    """Return the first reason, if any, why these engines cannot be compared."""
+    return list(islice((reason for each in evidence for reason in _obstacles_of(identity, each)), 1))
+
+
+def _obstacles_of(identity: Identity, evidence: Evidence) -> Iterator[Reason]:
+    ours, theirs = evidence.candidate.provenance, evidence.baseline.provenance
     if theirs.kv_cache_quantized:
-        yield Reason(
-            ReasonCode.BASELINE_QUANTIZED,
-            None,
-            f"the baseline {identity.baseline_id} itself resolved to a quantized cache "
-            f"({theirs.kv_cache_dtype}): use --kv-baseline=bfloat16",
-        )
-    elif ours.model_id != theirs.model_id:
-        yield Reason(
-            ReasonCode.MODEL_CHANGED,
-            None,
-            f"baseline and candidate ran different models ({theirs.model_id} and {ours.model_id}): "
-            "pin one revision and leave the files alone during a run",
-        )
-    elif ours.kv_cache_dtype == theirs.kv_cache_dtype:
+        message = quantized_baseline(identity.baseline_id, evidence.baseline)
+        yield Reason(ReasonCode.BASELINE_QUANTIZED, None, message)
+    if ours.model_id != theirs.model_id:
+        yield Reason(ReasonCode.MODEL_CHANGED, None, _other_model(evidence))
+    if changed := [a.prompt_id for _, a, b in evidence.pairs() if a.prompt_token_ids != b.prompt_token_ids]:
+        yield Reason(ReasonCode.MODEL_CHANGED, None, _other_prompts(evidence, changed))
+    if ours.kv_cache_dtype == theirs.kv_cache_dtype and not _is_own_golden(evidence):
         yield Reason(
             ReasonCode.SAME_AS_BASELINE,
             None,
             f"{identity.id} resolved to the baseline's own kv dtype ({ours.kv_cache_dtype}): it tests "
             "nothing; name another kv dtype, or a variant that quantizes at least one layer",
         )
+
+
+def _is_own_golden(evidence: Evidence) -> bool:
+    """Whether the candidate is the very engine that wrote the golden, as it is today."""
+    return replace(evidence.baseline.spec, golden=None) == evidence.candidate.spec
+
+
+def _other_model(evidence: Evidence) -> str:
+    ours, theirs = evidence.candidate.provenance.model_id, evidence.baseline.provenance.model_id
+    if evidence.baseline.spec.golden is not None:
+        return (
+            f"the golden of {evidence.prompt_set.name} is of another model ({theirs}) than ran now ({ours}): "
+            "if the change is meant, refresh it"
+        )
+    return (
+        f"baseline and candidate ran different models ({theirs} and {ours}): "
+        "pin one revision and leave the files alone during a run"
+    )
+
+
+def _other_prompts(evidence: Evidence, changed: Sequence[str]) -> str:
+    prompts = f"{len(changed)} of {len(evidence.candidate)} prompts of {evidence.prompt_set.name}"
+    if evidence.baseline.spec.golden is not None:
+        return (
+            f"{prompts} (e.g. {changed[0]}) became other tokens than in the golden: the tokenizer or the "
+            "chat template is another, or writes the date; if the change is meant, refresh the golden"
+        )
+    return (
+        f"{prompts} (e.g. {changed[0]}) became other tokens than for the baseline: "
+        "give both the same tokenizer and chat template"
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import scripted
 
-from pytest_kvcache.plan import Request, make_plan
+from pytest_kvcache.plan import Request, Texts, make_plan
 from pytest_kvcache.records import Prompt, PromptSet
 
 BASELINE = scripted.spec("auto")
@@ -41,13 +43,13 @@ def test_a_verdict_brings_the_baseline_in_and_first() -> None:
 
 def test_penalised_texts_are_not_scored() -> None:
     plan = make_plan([Request(scripted.target(FP8, BASELINE), (SMALL, PENALISED), with_scores=True)])
-    assert [job.score for job in plan.jobs] == [(SMALL,), (SMALL,)]
+    assert [job.score for job in plan.jobs] == [(Texts(SMALL, BASELINE),)] * 2
 
 
 def test_answers_are_not_scored() -> None:
     tasks = PromptSet("tasks", (Prompt("p", "sum", text="1 + 1 =", answer="2"),))
     plan = make_plan([Request(scripted.target(FP8, BASELINE), (SMALL, tasks), with_scores=True)])
-    assert [job.score for job in plan.jobs] == [(SMALL,), (SMALL,)]
+    assert [job.score for job in plan.jobs] == [(Texts(SMALL, BASELINE),)] * 2
     assert [job.generate for job in plan.jobs] == [(SMALL, tasks), (SMALL, tasks)]
 
 
@@ -74,3 +76,47 @@ def test_late_requests_join_the_known_engines() -> None:
     extended = plan.extended(make_plan([Request(target, (OTHER,))]))
     assert [job.spec for job in extended.jobs] == [BASELINE, FP8]
     assert extended.jobs[1].generate == (SMALL, OTHER)
+
+
+class TestGoldens:
+    """A golden has run already."""
+
+    BASELINE = replace(BASELINE, golden="auto")
+
+    def test_a_golden_baseline_gets_no_job_and_its_texts_are_scored(self) -> None:
+        plan = make_plan([Request(scripted.target(FP8, self.BASELINE), (SMALL, PENALISED), with_scores=True)])
+        assert [(job.spec, job.score) for job in plan.jobs] == [(FP8, (Texts(SMALL, self.BASELINE),))]
+        assert plan.goldens == (Texts(SMALL, self.BASELINE), Texts(PENALISED, self.BASELINE))
+
+    def test_a_baselines_outputs_alone_are_read_too(self) -> None:
+        plan = make_plan([Request(scripted.target(FP8, self.BASELINE), (SMALL,), with_baseline=True)])
+        assert plan.goldens == (Texts(SMALL, self.BASELINE),)
+        assert [job.score for job in plan.jobs] == [()]
+
+    def test_a_targets_own_golden_is_scored_by_that_target_alone(self) -> None:
+        target = scripted.target(FP8, BASELINE)
+        assert target.golden == replace(FP8, golden="fp8_e4m3")
+        plan = make_plan([Request(target, (SMALL, PENALISED), with_scores=True, with_golden=True)])
+        assert [job.score for job in plan.jobs] == [
+            (Texts(SMALL, BASELINE),),
+            (Texts(SMALL, BASELINE), Texts(SMALL, target.golden)),
+        ]
+        assert plan.goldens == (Texts(SMALL, target.golden), Texts(PENALISED, target.golden))
+
+    def test_a_variants_golden_goes_by_its_name(self) -> None:
+        target = replace(scripted.target(FP8, BASELINE), variant="careful")
+        assert target.golden == replace(FP8, golden="careful")
+        assert target.of_baseline().golden == self.BASELINE
+
+    def test_a_request_names_the_goldens_that_could_answer_it(self) -> None:
+        target = scripted.target(FP8, BASELINE)
+        assert Request(target, (SMALL,)).goldens == ()
+        assert Request(target, (SMALL,), with_scores=True).goldens == (self.BASELINE,)
+        both = Request(target, (SMALL,), with_baseline=True, with_golden=True)
+        assert both.goldens == (self.BASELINE, target.golden)
+
+    def test_late_requests_add_to_what_is_read(self) -> None:
+        target = scripted.target(FP8, self.BASELINE)
+        plan = make_plan([Request(target, (SMALL,), with_scores=True)])
+        extended = plan.extended(make_plan([Request(target, (SMALL, OTHER), with_scores=True)]))
+        assert extended.goldens == (Texts(SMALL, self.BASELINE), Texts(OTHER, self.BASELINE))

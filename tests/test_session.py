@@ -18,10 +18,11 @@ from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.launch import child_engine_factory
 from pytest_kvcache.engines.pool import FLOOR_TEXTS, FLOOR_TOKENS, floor_requests
 from pytest_kvcache.errors import EngineError
+from pytest_kvcache.handle import EngineHandle
 from pytest_kvcache.plan import Request, Target, make_plan
 from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import Output, OutputSet, PromptSet, ReasonCode, VerdictKind
-from pytest_kvcache.session import EngineHandle, Session
+from pytest_kvcache.session import Session
 from pytest_kvcache.store import RunStore
 
 SET = scripted.prompt_set("plain", prompts=16, max_tokens=80)

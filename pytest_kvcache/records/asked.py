@@ -125,6 +125,15 @@ class PromptSetUse:
 
 
 @dataclass(frozen=True, slots=True)
+class GoldenUse:
+    """A golden that a test reads, or would read if its baseline were one."""
+
+    spec: EngineSpec
+    """With the golden's variant."""
+    prompt_set: PromptSetUse
+
+
+@dataclass(frozen=True, slots=True)
 class Declared:
     """What the tests of a run declared, summed up for whoever did not collect them."""
 
@@ -133,3 +142,6 @@ class Declared:
     """Verdicts that the selected tests are to give."""
     verdicts_left_out: int
     """Tests with a verdict that were deselected although others of their tier run."""
+    is_whole: bool = False
+    """Whether no kv test at all was deselected, of whichever tier."""
+    goldens: tuple[GoldenUse, ...] = ()

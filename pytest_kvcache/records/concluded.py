@@ -129,6 +129,8 @@ class Verdict:
     metrics: dict[str, Metric] = field(hash=False)
     reasons: tuple[Reason, ...]
     coverage: Coverage
+    golden: str | None = None
+    """What wrote the goldens that were the baseline, e.g. ``vllm 0.32.0 on cpu``; None if it ran itself."""
 
     @property
     def ok(self) -> bool:

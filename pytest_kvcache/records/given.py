@@ -160,6 +160,31 @@ class ScoreSet:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedScores:
+    """One engine's scores of the baseline's texts, for all sets of one test that are scored.
+
+    It iterates over scores, and gives those of one set by its name.
+    """
+
+    sets: tuple[ScoreSet, ...]
+
+    def __iter__(self) -> Iterator[Score]:
+        return (score for scores in self.sets for score in scores.scores)
+
+    def __len__(self) -> int:
+        return sum(len(scores.scores) for scores in self.sets)
+
+    def __getitem__(self, name: str) -> ScoreSet:
+        """Return the scores for one prompt set. Raises KeyError naming the sets there are."""
+        for scores in self.sets:
+            if scores.prompt_set.name == name:
+                return scores
+        raise KeyError(
+            f"{name} (scored sets of this test: {', '.join(s.prompt_set.name for s in self.sets)})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class EngineReport:
     """What one life of one engine was, and what it cost."""
 

@@ -14,6 +14,7 @@ from pytest_kvcache.report.ci import append_github_summary, github_summary, juni
 from pytest_kvcache.report.html import html_page, write_html
 from pytest_kvcache.report.results import (
     SCHEMA_VERSION,
+    Goldens,
     Results,
     RunInfo,
     Selection,
@@ -29,6 +30,7 @@ from pytest_kvcache.text import printable
 __all__ = [
     "MARKUP",
     "SCHEMA_VERSION",
+    "Goldens",
     "Line",
     "Results",
     "RunInfo",

@@ -54,6 +54,16 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Goldens:
+    """Golden files, by their paths in the golden directory."""
+
+    used: tuple[str, ...] = ()
+    """Read by this run."""
+    unused: tuple[str, ...] = ()
+    """Of this run's models and variants, and asked for by none of its tests. Only a whole run tells."""
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """A run's results. Secrets that engines or reasons quote are taken out here, for all reports."""
 
@@ -62,6 +72,7 @@ class Results:
     engines: tuple[EngineReport, ...]
     verdicts: tuple[Verdict, ...]
     excerpts: tuple[Excerpt, ...]
+    goldens: Goldens = Goldens()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "engines", tuple(map(_redacted_engine, self.engines)))

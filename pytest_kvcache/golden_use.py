@@ -1,0 +1,53 @@
+"""Goldens in a run: where tests find them, and which of those that are there no test asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pytest_kvcache.engines.devices import platforms
+from pytest_kvcache.golden import GoldenDirectory, GoldenName, name_of
+from pytest_kvcache.records import Declared, EngineSpec, Golden, GoldenUse, PromptSet
+from pytest_kvcache.report import Goldens
+from pytest_kvcache.seeding import FindGolden
+from pytest_kvcache.store import RunStore
+
+
+def finder(root: Path) -> FindGolden:
+    """Return what finds goldens below ``root`` that were written on a platform like this one."""
+    directory = GoldenDirectory(root)
+
+    def find(spec: EngineSpec, prompt_set: PromptSet) -> Golden:
+        assert spec.golden is not None, "only the engine of a golden has one"
+        return directory.find(spec.model, spec.golden, prompt_set, platforms())
+
+    return find
+
+
+def goldens_of_run(root: Path, store: RunStore, declared: Declared, *, is_whole: bool) -> Goldens:
+    """Return the goldens that a run has read, and, where a whole run has, those that no test asks for.
+
+    The latter only of models, variants and platforms that its tests are about.
+    """
+    used = {name_of(Golden(of.spec.golden or "", of, None, None)) for of in store.read_goldens()}
+    unused = _unasked(GoldenDirectory(root), declared) - used if used and is_whole else set()
+    return Goldens(_files(used), _files(unused))
+
+
+def _unasked(directory: GoldenDirectory, declared: Declared) -> set[GoldenName]:
+    asked = {_name(use, platform) for use in declared.goldens for platform in platforms()}
+    kinds = {(name.model, name.variant, name.platform) for name in asked}
+    return {
+        name
+        for name in directory.names()
+        if name not in asked and (name.model, name.variant, name.platform) in kinds
+    }
+
+
+def _name(use: GoldenUse, platform: str) -> GoldenName:
+    prompts = use.prompt_set
+    return GoldenName(use.spec.model, prompts.name, prompts.max_tokens, use.spec.golden or "", platform)
+
+
+def _files(names: Iterable[GoldenName]) -> tuple[str, ...]:
+    return tuple(name.path(Path()).as_posix() for name in sorted(names))

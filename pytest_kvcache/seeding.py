@@ -1,0 +1,38 @@
+"""Seeding: a golden takes the place of an engine's run by what it holds being copied into the run store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pytest_kvcache.errors import GoldenError
+from pytest_kvcache.plan import Texts
+from pytest_kvcache.records import EngineSpec, Golden, PromptSet
+from pytest_kvcache.store import RunStore
+
+FindGolden = Callable[[EngineSpec, PromptSet], Golden]
+"""Finds what the engine of a golden once wrote for a set; raises `GoldenError` where it cannot."""
+
+
+def no_goldens(spec: EngineSpec, prompt_set: PromptSet) -> Golden:
+    """Find no golden, for a session that is given none."""
+    raise GoldenError(f"there is no golden of {prompt_set.name} by {spec.model}: this session reads none")
+
+
+def seed(store: RunStore, texts: Texts, find: FindGolden) -> None:
+    """Copy a golden into the run store, or keep why that cannot be. Once is enough.
+
+    Workers may do so at once, for they copy the same. Its outputs come last: where they are, all is.
+    """
+    spec, prompt_set = texts.writer, texts.prompt_set
+    if store.has_outputs(spec, prompt_set) or store.failure(spec, prompt_set) is not None:
+        return
+    try:
+        golden = find(spec, prompt_set)
+    except GoldenError as error:
+        store.put_failure(spec, str(error), prompt_set)
+        return
+    for scores, put in ((golden.scores, store.put_scores), (golden.floor, store.put_floor)):
+        if scores is not None:
+            put(replace(scores, spec=spec, prompt_set=prompt_set, text_of=spec.key))
+    store.put_outputs(replace(golden.outputs, spec=spec, prompt_set=prompt_set))
