@@ -43,6 +43,17 @@ def test_too_few_prompts_are_no_proof_and_it_says_how_many_would_be() -> None:
     assert caught.value.codes == (ReasonCode.UNDECIDED,)
 
 
+def test_proven_harm_silences_what_is_open_as_in_a_verdict() -> None:
+    open_and_harmful = candidate(lambda _: 0.3, lambda i: 0.15 + 0.1 * (-1) ** i)
+    with pytest.raises(kv.QualityError) as caught:
+        kv.assert_divergence_within(open_and_harmful, BASELINE)
+    assert caught.value.codes == (ReasonCode.DELTA_NLL,)
+    assert "same-top" not in str(caught.value)
+    with pytest.raises(kv.QualityError, match="same-top") as caught:
+        kv.assert_divergence_within(open_and_harmful, BASELINE, delta_nll=None, kld=None)
+    assert caught.value.codes == (ReasonCode.UNDECIDED,)
+
+
 def test_only_the_margins_that_are_given_count() -> None:
     harmful = candidate(lambda _: 0.3, lambda i: 0.4 + 0.01 * (i % 2))
     kv.assert_divergence_within(harmful, BASELINE, delta_nll=0.4, same_top_loss=0.5)

@@ -15,6 +15,7 @@ from pytest_kvcache.measures.noninferiority import Means, judge
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import ReasonCode
 from pytest_kvcache.text import printable
+from pytest_kvcache.verdicts import outcome
 
 _DEFAULTS = Limits()
 
@@ -29,11 +30,12 @@ def assert_divergence_within(
 ) -> None:
     """Fail unless the candidate is proven to be within all margins on the texts that both scored.
 
-    Scores are a ``ScoreSet`` or several ``Score``, of the same texts. A margin of None leaves its figure
-    out; their meaning and defaults are those of the policy's limits. As for a verdict, each 95 % interval
-    over prompts must lie within its margin; where it does not, the message tells harm (with its code)
-    from too few prompts (``undecided``), and names the worst prompts. Raises
-    :class:`~pytest_kvcache.errors.UsageError` for fewer than two texts, or where there is nothing to compare.
+    Scores are a ``ScoreSet``, the planned scores of a test, or several ``Score``, of the same texts. A
+    margin of None leaves its figure out; their meaning and defaults are those of the policy's limits. As for
+    a verdict, each 95 % interval over prompts must lie within its margin; where one does not, the message
+    says whether that is harm (with its code) or comes of too few prompts (``undecided``, which proven harm
+    silences), and names the worst prompts. Raises :class:`~pytest_kvcache.errors.UsageError` for fewer than
+    two texts, or where there is nothing to compare.
     """
     named = {"delta_nll": delta_nll, "kld": kld, "same_top_loss": same_top_loss}
     margins = {name: margin for name, margin in named.items() if margin is not None}
@@ -43,7 +45,7 @@ def assert_divergence_within(
         _check_finite(found)
     samples = {name: Means(np.array(list(map(_HARM[name], found.texts)))) for name in margins}
     judged = judge(samples, margins).items()
-    against = [reason for name, judgement in judged if (reason := reason_against(name, judgement))]
+    _, against = outcome([reason for name, each in judged if (reason := reason_against(name, each))])
     if against:
         lines = [
             f"  {reason.message}; worst: {_worst(found, _HARM[reason.metric or ''])}" for reason in against

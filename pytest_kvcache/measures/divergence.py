@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 from pytest_kvcache.measures.kld import Known, bound_kld
 from pytest_kvcache.measures.llamacpp import Estimate, statistics
 from pytest_kvcache.measures.paired import Interval, mean_interval
-from pytest_kvcache.records import Output, Score, ScoreSet
+from pytest_kvcache.measures.views import kind_of, token_ids
+from pytest_kvcache.records import Output, PlannedScores, Score, ScoreSet
 
 Floats = NDArray[np.float64]
-Scores = ScoreSet | Score | Iterable[Score]
+Scores = ScoreSet | PlannedScores | Score | Iterable[Score]
 
 EDGES = (0, 16, 32, 64, 128, 256, 512, 1024)
 """Where the bins of :meth:`Divergence.by_position` begin, in tokens of the output."""
@@ -144,7 +146,12 @@ class Divergence:
         return _over_prompts((100 * (slope + influence)).tolist())
 
     def by_position(self, edges: Sequence[int] = EDGES) -> tuple[PositionBin, ...]:
-        """Return KLD in bins of the output's positions; the last one has no end but the longest text's."""
+        """Return KLD in bins of the output's positions; the last one has no end but the longest text's.
+
+        ``edges`` are where the bins begin, in tokens. Raises ValueError unless they are one or more whole
+        numbers, ascending from 0 or more.
+        """
+        edges = _ascending(edges)
         longest = max((text.tokens for text in self.texts), default=0)
         ends = [*edges[1:], max(longest, edges[-1] + 1)]
         bins = []
@@ -174,15 +181,20 @@ class Divergence:
 def divergence(candidate: Scores, baseline: Scores) -> Divergence:
     """Compare two engines' scores of the same texts: a ``ScoreSet``, a ``Score``, or several scores each.
 
-    Raises ValueError if they are not of the same texts, or if two are of one prompt.
+    Of planned scores the prompts of several sets are named ``SET/PROMPT``.
+    Raises ValueError for what is no score, if they are not of the same texts, or if two are of one prompt.
     """
-    ours, theirs = _by_prompt(candidate), _by_prompt(baseline)
+    ours, theirs = _by_prompt(candidate, "candidate"), _by_prompt(baseline, "baseline")
     if ours.keys() != theirs.keys():
         alone = sorted(ours.keys() ^ theirs.keys())
         raise ValueError(f"candidate and baseline scored texts of different prompts: {', '.join(alone[:5])}")
     compared = [compare_scores(score, theirs[prompt_id]) for prompt_id, score in ours.items()]
-    sets = [each.prompt_set for each in (candidate, baseline) if isinstance(each, ScoreSet)]
-    kinds = {prompt.id: prompt.kind for prompt_set in sets for prompt in prompt_set.prompts}
+    kinds = {
+        f"{prefix}{prompt.id}": prompt.kind
+        for side in (candidate, baseline)
+        for prefix, scores in _sets(side)
+        for prompt in scores.prompt_set.prompts
+    }
     return _summed(compared, kinds)
 
 
@@ -215,11 +227,10 @@ def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
 def first_divergence(candidate: Output | Sequence[int], baseline: Output | Sequence[int]) -> int | None:
     """Return the first position at which two free-running outputs differ; None if they are equal.
 
-    An output that ends where the other one goes on differs at its end.
+    An output that ends where the other one goes on differs at its end. Raises ValueError for what is neither
+    an output nor token ids, such as a text.
     """
-    ours, theirs = (
-        each.token_ids if isinstance(each, Output) else tuple(each) for each in (candidate, baseline)
-    )
+    ours, theirs = _ids(candidate, "candidate"), _ids(baseline, "baseline")
     if ours == theirs:
         return None
     pairs = enumerate(zip(ours, theirs, strict=False))
@@ -271,14 +282,54 @@ def _read(score: Score) -> _Read:
     )
 
 
-def _by_prompt(scores: Scores) -> dict[str, Score]:
-    if isinstance(scores, ScoreSet):
-        scores = scores.scores
+def _by_prompt(scores: Scores, name: str) -> dict[str, Score]:
     found: dict[str, Score] = {}
-    for score in (scores,) if isinstance(scores, Score) else scores:
-        if found.setdefault(score.prompt_id, score) is not score:
-            raise ValueError(f"two scores for the prompt {score.prompt_id!r}")
+    for score in _listed(scores, name):
+        if score.prompt_id in found:
+            raise ValueError(f"{name} has two scores for the prompt {score.prompt_id!r}")
+        found[score.prompt_id] = score
     return found
+
+
+def _listed(scores: object, name: str) -> Sequence[Score]:
+    """Return one or many scores as a sequence of them. Raises ValueError for anything else."""
+    if isinstance(scores, ScoreSet | PlannedScores):
+        return [
+            replace(score, prompt_id=f"{prefix}{score.prompt_id}")
+            for prefix, of_set in _sets(scores)
+            for score in of_set.scores
+        ]
+    if isinstance(scores, Score):
+        return (scores,)
+    given = list(scores) if isinstance(scores, Iterable) else scores
+    if isinstance(given, list) and all(isinstance(each, Score) for each in given):
+        return given
+    raise ValueError(
+        f"{name} takes a ScoreSet, planned scores, a Score, or a list of scores, not {kind_of(given)}"
+    )
+
+
+def _sets(scores: object) -> Iterator[tuple[str, ScoreSet]]:
+    """Yield sets of scores with what their prompts' names begin with, to be different; nothing for others."""
+    if isinstance(scores, ScoreSet):
+        yield "", scores
+    elif isinstance(scores, PlannedScores):
+        several = len(scores.sets) > 1
+        yield from ((f"{each.prompt_set.name}/" * several, each) for each in scores.sets)
+
+
+def _ids(output: Output | Sequence[int], name: str) -> tuple[int, ...]:
+    if isinstance(output, Output):
+        return output.token_ids
+    return token_ids(output, f"{name} takes an Output or token ids")
+
+
+def _ascending(edges: Sequence[int]) -> tuple[int, ...]:
+    takes = "edges takes whole numbers, one or more, ascending from 0 or more"
+    starts = token_ids(edges, takes)
+    if not starts or starts[0] < 0 or any(b <= a for a, b in pairwise(starts)):
+        raise ValueError(f"{takes}, not {edges!r}")
+    return starts
 
 
 def _summed(compared: Sequence[ScoreComparison], kinds: dict[str, str]) -> Divergence:
