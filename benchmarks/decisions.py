@@ -101,7 +101,7 @@ class Bench:
         rows = []
         for model in (*HEALTHY, *QUANTIZED, *FRAGILE):
             for dtype in DTYPES:
-                verdict = verdict_on(model, dtype, self.recordings.evidence(model, dtype))
+                verdict = verdict_on(model, dtype, self.recordings.evidence_at_hand(model, dtype))
                 cells = [figure(verdict.metrics.get(name)) for name in SHOWN]
                 rows.append((f"{model} {dtype}", *cells, in_short(verdict)))
         yield from table(("candidate", *SHOWN.values(), "verdict"), rows)
@@ -227,21 +227,22 @@ INTRODUCTION = """\
 
 Written by `python benchmarks/decisions.py --run RUN --out docs/decisions.md` from recorded outputs and
 scores of the reference models (sets `smoke`, 32 prompts, `smoke-penalised`, 16, and `smoke-tasks`, 24; at
-most 160 tokens; vLLM 0.32.0 on CPU): {models} models, and {quantized} with 4-bit weights, each with all
-three sets under `auto` and two kv dtypes. Each cell judges {draws} runs made of prompts drawn with
-replacement, half as many penalised ones and three quarters as many tasks, by the whole procedure of [the
+most 160 tokens; vLLM 0.32.0 on CPU): {models} models with all three sets under `auto` and two kv dtypes, and
+{quantized} with 4-bit weights. Each cell judges {draws} runs made of prompts drawn with replacement, half as
+many penalised ones and three quarters as many tasks, by the whole procedure of [the
 policy](policy.md#how-a-verdict-is-reached) under the default limits, but without its minimum of evidence, so
 that small runs show as well. Cells are per cent of runs that **fail / are inconclusive**; the rest pass.
 
 What this cannot tell: draws repeat prompts, so they say how verdicts vary with prompts like these, not with
 prompts of another sort. Where texts are cut to fewer tokens, their characters are cut in proportion; tasks
-stay whole. The 4-bit models stand in the first table alone: most of their baselines loop in more than half
-of their outputs, which voids every comparison (`baseline-degenerate`); draws of the others to which that
-happens by chance are no part of the cells either. The recording is older than the noise floor and the proof
-that scoring reads the cache, which are no part of these decisions; they are part of those on [engines run
-anew](reruns.md). There as here all engines ran on a processor, where only decoding alone changes the
-numbers. On a GPU any composition of a batch may, and the [noise floor](engines.md#the-noise-floor) measures
-but one other: what more of them do to verdicts no figure here shows.
+stay whole. The 4-bit models stand in the first table alone ("-": not measured): most of their baselines loop
+in more than half of their outputs, which voids every comparison (`baseline-degenerate`); draws of the others
+to which that happens by chance are no part of the cells either. The recording is older than the noise floor
+and the proof that scoring reads the cache, which are no part of these decisions; they are part of those on
+[engines run anew](reruns.md). There as here all engines ran on a processor, where only decoding alone
+changes the numbers. On a GPU any composition of a batch may, and the [noise
+floor](engines.md#the-noise-floor) measures but one other: what more of them do to verdicts no figure here
+shows.
 """
 
 VERDICTS = """\

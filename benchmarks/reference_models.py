@@ -14,8 +14,8 @@ of tables and samples, and ``DIR/reference-models.json`` with every figure:
 
 ``--runs`` names run directories of pytest whose outputs and scores are copied to ``DIR/run`` first. An
 engine is started only for what is not there yet, and what it produces is kept there too, so that an
-interrupted recording goes on where it stopped. Verdicts are decided anew, under the default limits; runs
-recorded before noise floors were are judged without one.
+interrupted recording goes on where it stopped; with ``--recorded`` none is started. Verdicts are decided
+anew, under the default limits; runs recorded before noise floors were are judged without one.
 
 Intervals of NLL and agreement are 95 % percentile bootstraps over prompts. Engines use the cores this process
 may use; prefix the command with ``taskset -c 0`` to leave the others alone.
@@ -60,11 +60,12 @@ def main() -> int:
     for run in arguments.runs:
         adopt(run, recordings.store)
     began = time.monotonic()
-    record(recordings, arguments.models)
+    if not arguments.recorded:
+        record(recordings, arguments.models)
     print(f"recorded in {(time.monotonic() - began) / 60:.1f} minutes", file=sys.stderr)
     rows = [row_of(recordings, model, dtype) for model, dtype in product(arguments.models, DTYPES)]
     figures = {
-        (model, dtype): figures_of(recordings.evidence(model, dtype)[0])[0]
+        (model, dtype): figures_of(recordings.evidence_at_hand(model, dtype)[0])[0]
         for model, dtype in product(set(FACTORS) & set(arguments.models), DTYPES)
     }
     two_by_two = {dtype: found for dtype in CANDIDATES if (found := effects(figures, dtype))}
@@ -108,6 +109,9 @@ def _arguments() -> argparse.Namespace:
         parser.add_argument(name, default=default, metavar="SET", help=f"{what} (default: {default})")
     parser.add_argument(
         "--runs", nargs="+", type=_run_directory, default=[], metavar="DIR", help="earlier runs to read"
+    )
+    parser.add_argument(
+        "--recorded", action="store_true", help="start no engine; tasks may be missing and are then left out"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     return parser.parse_args()

@@ -138,8 +138,8 @@ smoke sets, on which the limits were set. They are drawn without replacement and
 seed (numpy's `default_rng`). One engine per model and kv dtype answered all sets, so what shares a batch is
 another each time.
 
-**What this cannot tell.** Any two reruns of a model share about a quarter of their prompts, more of the
-penalised ones and half of the tasks, and the two models are of one family, so the intervals below take
+**What this cannot tell.** Any two reruns of a model share about a quarter of their prompts, over a third of
+the penalised ones and half of the tasks, and the two models are of one family, so the intervals below take
 verdicts for more independent than they are. Figures with 95 % intervals; outputs part at the median position
 in tokens; the noise floors are those of delta NLL, KLD and same-top loss, which must not be above .0333,
 .0167 and .0500.

@@ -43,7 +43,7 @@ def test_harm_that_is_the_same_everywhere_does_not_grow_along_the_text(rows: lis
 def test_the_page_tells_what_was_measured(rows: list[Row]) -> None:
     text = "\n".join(page(rows, {}, PROMPT_SETS))
     assert "`smoke` (32 prompts, at most 160 tokens)" in text
-    assert "Every figure covers all 1 models." in text
+    assert "as follows: 1 under `auto`, 1 under `fp8_e4m3`" in text
     assert "Of the 2 candidates 2 were recorded before noise floors" in text
     assert "| ref:gqa | fp8_e5m2 | fail: delta-nll, kld, recall-lost |" in text
     assert "| ref:gqa | auto | 5120 |" in text
@@ -56,3 +56,16 @@ def test_earlier_runs_are_read_as_if_they_had_been_recorded_here(tmp_path: Path)
     store = RunStore(tmp_path / "here")
     adopt(tmp_path / "earlier", store)
     assert row_of(Recordings(store, PROMPT_SETS), "gqa", "fp8_e4m3").prompts == 32
+
+
+def test_tasks_that_were_not_recorded_are_said_to_be_missing(tmp_path: Path) -> None:
+    store = recorded_store(tmp_path)
+    recordings = Recordings(store, PROMPT_SETS)
+    for entry in store.root.glob(f"engines/*fp8_e4m3*/outputs-{PROMPT_SETS[2].key}.jsonl"):
+        entry.unlink()
+    rows = [row_of(recordings, "gqa", dtype) for dtype in ("auto", "fp8_e4m3")]
+    assert [row.tasks for row in rows] == [24, 0]
+    text = "\n".join(page(rows, {}, PROMPT_SETS))
+    assert "as follows: 1 under `auto`, 0 under `fp8_e4m3`" in text
+    with pytest.raises(SystemExit, match="holds no outputs of ref:gqa under fp8_e4m3 for smoke-tasks"):
+        recordings.evidence("gqa", "fp8_e4m3")

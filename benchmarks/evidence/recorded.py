@@ -51,6 +51,16 @@ class Recordings:
         """
         return [self._evidence(target(model, dtype), prompt_set) for prompt_set in self.prompt_sets]
 
+    def evidence_at_hand(self, model: str, dtype: str) -> list[Evidence]:
+        """Return the same without the tasks where they were not recorded."""
+        of = target(model, dtype)
+        return [
+            self._evidence(of, prompt_set)
+            for prompt_set in self.prompt_sets
+            if not prompt_set.is_tasks
+            or all(self.store.has_outputs(spec, prompt_set) for spec in (of.baseline, of.spec))
+        ]
+
     def _evidence(self, of: Target, prompt_set: PromptSet) -> Evidence:
         baseline, candidate = (self.store.outputs(spec, prompt_set) for spec in (of.baseline, of.spec))
         theirs, ours = (self.store.scores(spec, prompt_set, of.baseline) for spec in (of.baseline, of.spec))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from statistics import fmean
 
 import numpy as np
 
@@ -46,6 +47,8 @@ class Against:
     """Nats by which KLD grows over 100 tokens of text."""
     positions: tuple[PositionBin, ...]
     """KLD along the text."""
+    baseline_nll: tuple[float, ...]
+    """The baseline's own NLL in the same bins, in nats per token: how hard the text is to foretell there."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,14 @@ class Row:
     """Outputs equal to the baseline's, token by token."""
     right_answers: int
     tasks: int
+    """0 where none were recorded."""
     samples: dict[str, str]
 
 
 def row_of(recordings: Recordings, model: str, dtype: str) -> Row:
-    """Measure one model under one dtype; the sets are a plain one, a penalised one and one of tasks."""
-    evidence = recordings.evidence(model, dtype)
-    plain, penalised, tasks = evidence
+    """Measure one model under one dtype; the sets are a plain one, a penalised one and maybe tasks."""
+    evidence = recordings.evidence_at_hand(model, dtype)
+    plain, penalised, *tasks = evidence
     outputs = plain.candidate
     ours, theirs = figures_of(plain)
     own = ours.columns()
@@ -102,8 +106,8 @@ def row_of(recordings: Recordings, model: str, dtype: str) -> Row:
         empty=sum(len(output.token_ids) <= 1 for output in outputs),
         mean_tokens=sum(len(output.token_ids) for output in outputs) / len(outputs),
         same_as_baseline=sum(a.token_ids == b.token_ids for _, a, b in plain.pairs()),
-        right_answers=sum(not wrong for wrong, _ in wrong_answers([tasks])),
-        tasks=len(tasks.candidate),
+        right_answers=sum(not wrong for wrong, _ in wrong_answers(tasks)),
+        tasks=sum(len(each.candidate) for each in tasks),
         samples={output.prompt_id: output.text for output in _spread(outputs, SAMPLES)},
     )
 
@@ -122,12 +126,14 @@ def against(model: str, dtype: str, evidence: Sequence[Evidence]) -> Against:
     """Judge a candidate under the default limits."""
     verdict = verdict_on(model, dtype, evidence)
     along = _divergence(evidence[0])
+    positions = along.by_position()
     return Against(
         verdict=in_short(verdict),
         metrics=verdict.metrics if "delta_nll" in verdict.metrics else _measured(evidence),
         has_floor=any(each.floor_scores for each in evidence),
         growth=along.growth,
-        positions=along.by_position(),
+        positions=positions,
+        baseline_nll=tuple(_baseline_nll(along, each) for each in positions),
     )
 
 
@@ -158,6 +164,14 @@ def _divergence(plain: Evidence) -> Divergence:
     assert plain.candidate_scores
     assert plain.baseline_scores
     return divergence(plain.candidate_scores, plain.baseline_scores)
+
+
+def _baseline_nll(along: Divergence, within: PositionBin) -> float:
+    parts = [
+        text.nll_base[(text.positions >= within.start) & (text.positions < within.end)]
+        for text in along.texts
+    ]
+    return fmean(float(part.mean()) for part in parts if part.size)
 
 
 def _loops(outputs: Iterable[Output]) -> int:
