@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     )
     from pytest_kvcache.errors import EngineError, KvCacheError, QualityError, UsageError
     from pytest_kvcache.handle import EngineHandle
+    from pytest_kvcache.matching import assert_matches_golden
     from pytest_kvcache.measures.degeneration import find_degeneration
     from pytest_kvcache.measures.divergence import Divergence, divergence, first_divergence
     from pytest_kvcache.measures.repetition import ngram_repetition
     from pytest_kvcache.policy import Limits
     from pytest_kvcache.records import (
         EngineSpec,
+        Golden,
         Message,
         Metric,
         Output,
@@ -59,12 +61,14 @@ _HOMES = {
     ),
     "errors": ("EngineError", "KvCacheError", "QualityError", "UsageError"),
     "handle": ("EngineHandle",),
+    "matching": ("assert_matches_golden",),
     "measures.degeneration": ("find_degeneration",),
     "measures.divergence": ("Divergence", "divergence", "first_divergence"),
     "measures.repetition": ("ngram_repetition",),
     "policy": ("Limits",),
     "records": (
         "EngineSpec",
+        "Golden",
         "Message",
         "Metric",
         "Output",
@@ -111,6 +115,7 @@ __all__ = [
     "EngineError",
     "EngineHandle",
     "EngineSpec",
+    "Golden",
     "KvCacheError",
     "Limits",
     "Message",
@@ -136,6 +141,7 @@ __all__ = [
     "__version__",
     "assert_degeneration_within",
     "assert_divergence_within",
+    "assert_matches_golden",
     "assert_no_ngram_repetition",
     "assert_not_degenerate",
     "assert_penalties_effective",

@@ -76,16 +76,21 @@ def as_kept(golden: Golden) -> Golden:
     """Return a golden as it is read back once it is written: without secrets, seconds, paths and devices."""
     of = golden.outputs
     spec = redact_spec(replace(of.spec, golden=golden.variant))
-    environment = tuple(
-        (name, redact(value)) for name, value in of.provenance.environment if name not in _DEVICE_VARIABLES
-    )
-    provenance = replace(of.provenance, environment=environment, **_BLANK)
+    provenance = provenance_as_kept(of.provenance)
     return Golden(
         variant=golden.variant,
         outputs=OutputSet(spec, of.prompt_set, provenance, of.outputs, 0.0),
         scores=_score_set(spec, of.prompt_set, _scores(golden.scores)),
         floor=_score_set(spec, of.prompt_set, _scores(golden.floor)),
     )
+
+
+def provenance_as_kept(provenance: Provenance) -> Provenance:
+    """Return a provenance as a golden keeps it: what differs between two equal runs is blank."""
+    environment = tuple(
+        (name, redact(value)) for name, value in provenance.environment if name not in _DEVICE_VARIABLES
+    )
+    return replace(provenance, environment=environment, **_BLANK)
 
 
 def decode(text: bytes, sidecar: Callable[[str], bytes]) -> Golden:

@@ -1,0 +1,375 @@
+"""What differs from a golden, so that an engineer grasps it in a minute. Pure.
+
+Three questions are answered here: what refreshing a golden would change (:func:`compare_goldens`), in what
+outputs differ from the golden that they are held against (:func:`differences`), and whether a golden may be
+trusted at all (:func:`refusals`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+
+from pytest_kvcache.endpoints import (
+    LEAST_FOR_AN_INTERVAL,
+    Endpoint,
+    Evidence,
+    Faults,
+    baseline_endpoints,
+)
+from pytest_kvcache.findings import (
+    SHOWN,
+    Pair,
+    Standing,
+    failures,
+    median_parting,
+    named,
+    show_difference,
+)
+from pytest_kvcache.golden import name_of, provenance_as_kept
+from pytest_kvcache.measures.divergence import divergence
+from pytest_kvcache.measures.paired import Interval
+from pytest_kvcache.policy import Limits
+from pytest_kvcache.records import (
+    EngineSpec,
+    Golden,
+    OutputSet,
+    PromptSet,
+    Provenance,
+    Reason,
+    Sampling,
+    Score,
+    ScoreSet,
+)
+from pytest_kvcache.redact import redact_spec
+from pytest_kvcache.text import printable
+
+ChangeKind = Literal["new", "unchanged", "provenance", "prompts", "text", "scores"]
+
+PRIMARY = ("delta_nll", "kld", "same_top_loss")
+FACTS = 6
+"""Facts of a provenance that a line tells of."""
+LONGEST_FACT = 60
+
+_HARMLESS = frozenset(
+    {"model", "scoring", "scoring_difference", "versions.python", "versions.pytest_kvcache"}
+)
+"""What changes no output: names, how texts are scored, and who asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenChange:
+    """What writing a golden anew would change."""
+
+    name: str
+    kind: ChangeKind
+    """The gravest of what changed: prompts, then texts, log-probabilities, and provenance alone."""
+    lines: tuple[str, ...]
+    """For people; the first one is a headline. Harmless to print."""
+    worse: bool
+    """Whether more outputs are degenerate or fewer answers right, on the prompts that both hold."""
+
+
+def compare_goldens(old: Golden | None, new: Golden) -> GoldenChange:
+    """Return what changes where ``new`` takes the place of ``old``, which is None if there was none."""
+    name = str(name_of(new))
+    if old is None:
+        standing = Standing.of(_stayed(new, new), "new")
+        return GoldenChange(name, "new", (f"{name}: new, {standing.told()}",), worse=False)
+    stayed = _stayed(old, new)
+    before, after = Standing.of(stayed, "old"), Standing.of(stayed, "new")
+    found: dict[ChangeKind, list[str]] = {
+        "prompts": [*_changes_of_prompts(old.prompt_set, new.prompt_set), *_changes_of_tokens(stayed)],
+        "text": _changes_of_text(stayed, before, after),
+        "scores": _changes_of_scores(old, new, stayed),
+        "provenance": _changes_of_provenance(old.outputs, new.outputs),
+    }
+    kind: ChangeKind = next((kind for kind, lines in found.items() if lines), "unchanged")
+    worse = after.is_worse_than(before)
+    headline = f"{name}: {_HEADLINES[kind]}{', and it got worse' * worse}"
+    lines = [headline, *(f"  {line}" for told in found.values() for line in told)]
+    return GoldenChange(name, kind, tuple(map(printable, lines)), worse)
+
+
+def pairs_of(evidence: Evidence) -> list[Pair]:
+    """Pair the outputs for each prompt, the golden's being the baseline's.
+
+    Raises ValueError if they are not of the same prompts.
+    """
+    of = evidence.prompt_set
+    return [
+        Pair(f"{of.name}/{prompt.id}", prompt, of.is_tasks, theirs, ours)
+        for prompt, ours, theirs in evidence.pairs()
+    ]
+
+
+def differing(evidence: Evidence) -> list[Pair]:
+    """Return the pairs of outputs, golden's and candidate's, in which anything that was written differs."""
+    return [pair for pair in pairs_of(evidence) if pair.differs]
+
+
+def differences(
+    evidence: Sequence[Evidence], endpoints: Sequence[Endpoint] = (), reasons: Sequence[Reason] = ()
+) -> str:
+    """Return in a few lines how outputs differ from the goldens that are the evidence's baselines.
+
+    How many do, and in what the provenance differs; the ``reasons``, and the figures of the primary
+    ``endpoints`` that have none; at most three prompts, the worst first, at the place where they part.
+    """
+    pairs = [pair for each in evidence for pair in pairs_of(each)]
+    parted = [pair for pair in pairs if pair.differs]
+    told = Standing.of(pairs, "new").told(Standing.of(pairs, "old"))
+    lines = [
+        _headline(evidence),
+        *(f"  {reason.message}" for reason in reasons),
+        *_fine_figures(endpoints),
+        f"  {'; '.join(filter(None, (told, median_parting(parted))))}",
+    ]
+    harm = _harm(evidence)
+    ranked = sorted(parted, key=lambda pair: (bool(pair.flaws()), harm.get(pair.name, 0.0)), reverse=True)
+    shown = [line for pair in ranked[:SHOWN] for line in show_difference(pair, ("golden", "now"))]
+    return "\n".join([*map(printable, lines), *shown])
+
+
+def same_provenance(a: Provenance, b: Provenance) -> tuple[str, ...]:
+    """Return the names of what differs among all that can change an output; none if all is the same.
+
+    Versions and environment variables are named one by one: ``versions.vllm``.
+    """
+    ours, theirs = _facts(a), _facts(b)
+    return tuple(
+        name
+        for name in dict.fromkeys((*ours, *theirs))
+        if name not in _HARMLESS and ours.get(name) != theirs.get(name)
+    )
+
+
+def told_provenance(old: Provenance, new: Provenance) -> str:
+    """Return in half a line what can change an output and differs, old -> new; nothing if nothing does."""
+    return _told(_facts(old), _facts(new), same_provenance(old, new))
+
+
+def refusals(golden: Golden, limits: Limits, is_baseline: bool) -> str | None:
+    """Return in one line why a golden cannot be trusted to hold others against; None if it can.
+
+    Quantized, where it is a baseline; empty; degenerate beyond the limits that hold for a baseline that
+    runs; or with log-probabilities that are not finite.
+    """
+    why = next(_refusals(golden, limits, is_baseline), None)
+    return None if why is None else printable(f"{name_of(golden)}: {why}")
+
+
+# Pairs of outputs
+
+
+def _stayed(old: Golden, new: Golden) -> list[Pair]:
+    """Pair the outputs for the prompts that both goldens hold, in the new one's order."""
+    prompts = {prompt.id: prompt for prompt in old.prompt_set.prompts}
+    before, after = ({each.prompt_id: each for each in golden.outputs} for golden in (old, new))
+    return [
+        Pair(prompt.id, prompt, new.prompt_set.is_tasks, before[prompt.id], after[prompt.id])
+        for prompt in new.prompt_set.prompts
+        if prompts.get(prompt.id) == prompt
+    ]
+
+
+# Changes of a golden
+
+_HEADLINES: Mapping[ChangeKind, str] = {
+    "unchanged": "unchanged",
+    "provenance": "the same, made otherwise",
+    "scores": "the same texts, other log-probabilities",
+    "text": "other texts",
+    "prompts": "other prompts",
+}
+
+
+def _changes_of_prompts(old: PromptSet, new: PromptSet) -> list[str]:
+    before, after = ({prompt.id: prompt for prompt in each.prompts} for each in (old, new))
+    groups = {
+        "changed": [name for name in after if name in before and after[name] != before[name]],
+        "new": [name for name in after if name not in before],
+        "gone": [name for name in before if name not in after],
+    }
+    lines = [f"prompts {what}: {named(names)}" for what, names in groups.items() if names]
+    if not lines and list(before) != list(after):
+        lines.append("the order of the prompts changed, and with it what shares a batch")
+    if old.sampling != new.sampling:
+        lines.append(f"sampling: {_told(_plain(old.sampling), _plain(new.sampling))}")
+    return lines
+
+
+def _changes_of_tokens(pairs: Sequence[Pair]) -> list[str]:
+    changed = [pair.name for pair in pairs if pair.asked_otherwise]
+    if not changed:
+        return []
+    return [f"tokens of prompts changed (tokenizer or chat template): {named(changed)}"]
+
+
+def _changes_of_text(stayed: Sequence[Pair], before: Standing, after: Standing) -> list[str]:
+    pairs = [pair for pair in stayed if pair.differs]
+    if not pairs:
+        return []
+    return [
+        f"{len(pairs)} of {len(stayed)} outputs: {named(pair.name for pair in pairs)}",
+        "; ".join(filter(None, (after.told(before), median_parting(pairs)))),
+        *(line for pair in pairs[:SHOWN] for line in show_difference(pair, ("old", "new"))),
+    ]
+
+
+def _changes_of_scores(old: Golden, new: Golden, stayed: Sequence[Pair]) -> list[str]:
+    """Compare the log-probabilities of the texts that stay the same: those of others say nothing."""
+    same = {pair.name for pair in stayed if pair.old.token_ids == pair.new.token_ids}
+    before, after = (_scores_of(golden.scores, same) for golden in (old, new))
+    if (old.scores is None) != (new.scores is None):
+        return [f"log-probabilities: {'none -> stored' if old.scores is None else 'stored -> none'}"]
+    if before == after:
+        unchanged = _scores_of(old.floor, same) == _scores_of(new.floor, same)
+        return [] if unchanged else ["the noise floor changed"]
+    both = before.keys() & after.keys()
+    found = divergence([after[name] for name in sorted(both)], [before[name] for name in sorted(both)])
+    if len(found.texts) < LEAST_FOR_AN_INTERVAL:
+        return ["log-probabilities changed"]
+    figures = {"delta NLL": found.delta_nll, "KLD": found.kld, "same-top": found.same_top}
+    told = ", ".join(f"{name} {_interval(interval)}" for name, interval in figures.items())
+    return [f"log-probabilities of the {len(found.texts)} texts that stay the same: {told}"]
+
+
+def _scores_of(scores: ScoreSet | None, prompts: Container[str]) -> dict[str, Score]:
+    return {
+        score.prompt_id: score for score in (scores.scores if scores else ()) if score.prompt_id in prompts
+    }
+
+
+def _changes_of_provenance(old: OutputSet, new: OutputSet) -> list[str]:
+    before, after = ({**_asked(each.spec), **_facts(each.provenance)} for each in (old, new))
+    told = _told(before, after)
+    return [f"provenance: {told}"] if told else []
+
+
+def _asked(spec: EngineSpec) -> dict[str, str]:
+    spec = redact_spec(spec)
+    return {
+        "revision": str(spec.revision),
+        "asked_kv_dtype": spec.kv_cache_dtype,
+        "engine_args": json.dumps(spec.arguments()),
+    }
+
+
+# Facts of a provenance
+
+
+def _facts(provenance: Provenance) -> dict[str, str]:
+    """Return all facts that a golden keeps, as text, each under a name of its own."""
+    provenance = provenance_as_kept(provenance)
+    facts = _plain(provenance)
+    for table in ("versions", "environment"):
+        del facts[table]
+        facts |= {f"{table}.{name}": value for name, value in getattr(provenance, table)}
+    del facts["cpu_flags"]
+    facts |= {f"cpu_flags.{flag}": "yes" for flag in provenance.cpu_flags}
+    return facts
+
+
+def _plain(record: Provenance | Sampling) -> dict[str, str]:
+    return {field.name: str(getattr(record, field.name)) for field in fields(record)}
+
+
+def _told(old: Mapping[str, str], new: Mapping[str, str], names: Sequence[str] | None = None) -> str:
+    """Return what differs, old -> new; of many facts the first few."""
+    if names is None:
+        names = [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
+    told = [f"{_plainly(name)} {_fact(old, name)} -> {_fact(new, name)}" for name in names]
+    more = f" and {len(told) - FACTS} more" if len(told) > FACTS else ""
+    return ", ".join(told[:FACTS]) + more
+
+
+def _plainly(name: str) -> str:
+    return printable(name.removeprefix("versions.").removeprefix("environment."), LONGEST_FACT)
+
+
+def _fact(facts: Mapping[str, str], name: str) -> str:
+    return printable(facts[name], LONGEST_FACT) if name in facts else "none"
+
+
+# Differences of outputs from goldens
+
+
+def _headline(evidence: Sequence[Evidence]) -> str:
+    counts = [
+        f"{len(differing(each))} of {len(each.candidate)} of {each.prompt_set.name}" for each in evidence
+    ]
+    made = {told_provenance(each.baseline.provenance, each.candidate.provenance) for each in evidence} - {""}
+    otherwise = f"; made otherwise: {'; '.join(sorted(made))}" if made else ""
+    return f"outputs that differ from the golden: {', '.join(counts)}{otherwise}"
+
+
+def _fine_figures(endpoints: Sequence[Endpoint]) -> list[str]:
+    told = [
+        f"{each.name} {each.metric.value:.3f} [{each.metric.ci_low:.3f}, {each.metric.ci_high:.3f}] "
+        f"(margin {each.metric.margin:.3f})"
+        for each in endpoints
+        if each.name in PRIMARY and not each.reason
+    ]
+    return [f"  within the limits: {', '.join(told)}"] if told else []
+
+
+def _harm(evidence: Sequence[Evidence]) -> dict[str, float]:
+    """Return by how much each text of a golden is less probable now, where both scored it."""
+    harm: dict[str, float] = {}
+    for each in evidence:
+        if each.baseline_scores and each.candidate_scores:
+            found = divergence(each.candidate_scores, each.baseline_scores)
+            harm |= {f"{each.prompt_set.name}/{text.prompt_id}": text.delta_nll for text in found.texts}
+    return harm
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+# Whether a golden can be trusted
+
+
+def _refusals(golden: Golden, limits: Limits, is_baseline: bool) -> Iterator[str]:
+    provenance, outputs = golden.outputs.provenance, golden.outputs.outputs
+    if is_baseline and provenance.kv_cache_quantized:
+        yield (
+            f"its own cache is quantized ({provenance.kv_cache_dtype}), so it is no baseline: make one with "
+            "bfloat16, and use --kv-baseline=golden:bfloat16"
+        )
+    if not any(output.text.strip() for output in outputs):
+        yield "there is no text in it: look at what the engine writes before making a golden of it"
+    for endpoint in baseline_endpoints(_faults(golden), limits):
+        if endpoint.reason:
+            metric = endpoint.metric
+            yield (
+                f"{metric.value:.0%} of its {metric.n} outputs are degenerate, above the limit "
+                f"{metric.margin:.0%} ({endpoint.name}): nothing can be held against it"
+            )
+    sick = sum(
+        _has_non_finite(score) for each in (golden.scores, golden.floor) if each for score in each.scores
+    )
+    if sick:
+        yield f"log-probabilities of {sick} texts are not finite: nothing can be held against it"
+
+
+def _faults(golden: Golden) -> list[Faults]:
+    """Return what is wrong with a golden's outputs, in the place of a baseline's; nothing of tasks."""
+    neither = (False, False)
+    penalised = golden.prompt_set.sampling.penalised
+    return [
+        Faults(penalised, (False, bool(failures(pair.new, pair.prompt))), neither, neither, neither)
+        for pair in _stayed(golden, golden)
+        if not pair.is_task
+    ]
+
+
+def _has_non_finite(score: Score) -> bool:
+    return not all(
+        np.isfinite(np.frombuffer(array, "<f4")).all() for array in (score.logprobs, score.top_logprobs)
+    )

@@ -1,0 +1,270 @@
+"""The assertion for goldens: is what an engine writes now still what it, or its baseline, once wrote?
+
+There are three ways to match, each with all that the next one asks for:
+
+``exact``
+    token by token. That counts only where the engines are alike in all that can change an output; where they
+    are not, ``divergence`` decides.
+``divergence``
+    the engine's log-probabilities of the golden's texts lie within the limits, as for a verdict. Sets that
+    are not scored (penalised ones and tasks) are held to ``safe`` alone.
+``safe``
+    no more degenerate or empty outputs than in the golden, no more repetition under penalties, and no fewer
+    right answers, beyond the limits. The golden itself is held to what a baseline is held to.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pytest_kvcache.endpoints import (
+    LEAST_FOR_AN_INTERVAL,
+    Comparisons,
+    Endpoint,
+    Evidence,
+    baseline_endpoints,
+    compare_all,
+    find_faults,
+    judge_endpoints,
+    not_finite,
+    primary_samples,
+    secondary_samples,
+)
+from pytest_kvcache.errors import QualityError, UsageError
+from pytest_kvcache.findings import named
+from pytest_kvcache.golden_diff import (
+    PRIMARY,
+    differences,
+    differing,
+    pairs_of,
+    told_provenance,
+)
+from pytest_kvcache.plan import is_scored
+from pytest_kvcache.policy import Limits
+from pytest_kvcache.records import (
+    Golden,
+    OutputSet,
+    PlannedGoldens,
+    PlannedOutputs,
+    Reason,
+    ReasonCode,
+    ScoreSet,
+)
+from pytest_kvcache.text import printable
+
+Match = Literal["exact", "divergence", "safe"]
+
+DEFAULTS = Limits()
+NOT_SAFE = (
+    "degenerate_excess",
+    "degenerate_excess_penalised",
+    "empty_excess",
+    "recall_loss",
+    "penalised_repetition_excess",
+)
+
+
+def assert_matches_golden(
+    output: OutputSet | PlannedOutputs,
+    golden: Golden | PlannedGoldens,
+    *,
+    match: Match = "divergence",
+    limits: Limits = DEFAULTS,
+    scores: ScoreSet | None = None,
+) -> None:
+    """Fail unless outputs match the goldens of their prompt sets, as exactly as ``match`` asks for.
+
+    ``golden`` is what the fixture ``kv_golden`` gives, or one golden with ``scores``: what the engine
+    under test gives the golden's texts, needed wherever divergence decides. Outputs that are equal, from
+    an engine that is alike, match in any way. Else the 95 % intervals over all sets together must lie
+    within ``limits``, as for a verdict; what is undecided does not match. The message shows how many
+    outputs differ, the figures, at most three prompts where they part, and the command to accept.
+
+    Raises :class:`~pytest_kvcache.errors.QualityError` also where nothing can be compared: another model,
+    other tokens of a prompt, a golden without log-probabilities. Raises
+    :class:`~pytest_kvcache.errors.UsageError` for outputs without their golden, for fewer than two, and for
+    arguments of other types.
+    """
+    _check_arguments(output, golden, match, limits, scores)
+    cases = _cases(output, golden, scores)
+    for case in cases:
+        _check_same_question(case)
+    open_cases = [case for case in cases if not case.is_settled]
+    mismatched = [case for case in open_cases if match == "exact" and case.is_alike]
+    decided = [case for case in open_cases if match != "safe" and case not in mismatched]
+    for case in decided:
+        _check_scored(case)
+    endpoints, reasons = _held_against([case.evidence for case in open_cases], match, limits)
+    if not (mismatched or reasons):
+        _check_enough(open_cases, endpoints, needs_scores=any(case.is_scored for case in decided))
+        return
+    told = differences([case.evidence for case in open_cases], endpoints, reasons)
+    codes = () if mismatched else tuple(dict.fromkeys(reason.code for reason in reasons))
+    raise QualityError(f"{told}\n{_how_to_accept(open_cases)}", codes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One prompt set: what was written now, beside its golden."""
+
+    golden: Golden
+    evidence: Evidence
+
+    @property
+    def name(self) -> str:
+        return printable(self.golden.prompt_set.name)
+
+    @property
+    def is_scored(self) -> bool:
+        return is_scored(self.golden.prompt_set)
+
+    @property
+    def made_otherwise(self) -> str:
+        """What can change an output and differs; nothing if the engines are alike in all of it."""
+        return told_provenance(self.evidence.baseline.provenance, self.evidence.candidate.provenance)
+
+    @property
+    def is_alike(self) -> bool:
+        return not self.made_otherwise
+
+    @property
+    def is_settled(self) -> bool:
+        return self.is_alike and not differing(self.evidence)
+
+
+def _cases(
+    output: OutputSet | PlannedOutputs, golden: Golden | PlannedGoldens, scores: ScoreSet | None
+) -> list[_Case]:
+    """Pair each prompt set's outputs with its golden. Raises UsageError where that cannot be done."""
+    sets = output.sets if isinstance(output, PlannedOutputs) else (output,)
+    if isinstance(golden, PlannedGoldens):
+        goldens = list(zip(golden.goldens, golden.scores, strict=True))
+    else:
+        goldens = [(golden, scores)]
+    if not any(sets):
+        raise UsageError("assert_matches_golden: there are no outputs")
+    return [_case(each, goldens) for each in sets]
+
+
+def _case(outputs: OutputSet, goldens: Sequence[tuple[Golden, ScoreSet | None]]) -> _Case:
+    wanted = outputs.prompt_set
+    named_so = [pair for pair in goldens if pair[0].prompt_set.name == wanted.name]
+    if not named_so:
+        given = named(each.prompt_set.name for each, _ in goldens)
+        raise UsageError(
+            f"assert_matches_golden: no golden of the prompt set {printable(wanted.name)} was given (only of "
+            f"{given})"
+        )
+    golden, scores = next((pair for pair in named_so if pair[0].prompt_set.key == wanted.key), named_so[0])
+    case = _Case(golden, Evidence(wanted, golden.outputs, outputs, golden.scores, scores))
+    if golden.prompt_set.key != wanted.key:
+        raise UsageError(
+            f"{case.name}: the golden is of other prompts or another sampling than the outputs: refresh it "
+            "(kvcache golden refresh)"
+        )
+    try:
+        pairs_of(case.evidence)
+    except ValueError as error:
+        raise UsageError(
+            f"{case.name}: outputs and golden cannot be paired: {printable(str(error))}"
+        ) from None
+    return case
+
+
+def _check_arguments(output: object, golden: object, match: object, limits: object, scores: object) -> None:
+    ways = ", ".join(get_args(Match))
+    wanted = (
+        ("output", output, OutputSet | PlannedOutputs, "an OutputSet or planned outputs (kv_outputs)"),
+        ("golden", golden, Golden | PlannedGoldens, "a Golden or planned goldens (kv_golden)"),
+        ("limits", limits, Limits, "Limits (kv_limits)"),
+        ("scores", scores, ScoreSet | None, "a ScoreSet"),
+    )
+    for name, value, kinds, told in wanted:
+        if not isinstance(value, kinds):
+            raise UsageError(f"assert_matches_golden: {name} takes {told}, not {type(value).__name__}")
+    if match not in get_args(Match):
+        raise UsageError(
+            f"assert_matches_golden: match must be one of {ways}, not {printable(repr(match), 40)}"
+        )
+    if scores is not None and isinstance(golden, PlannedGoldens):
+        raise UsageError("assert_matches_golden: leave scores out, planned goldens bring their own")
+
+
+def _check_same_question(case: _Case) -> None:
+    """Raise QualityError if the engine is of another model, or read other tokens, than the golden's."""
+    ours, theirs = case.evidence.candidate.provenance, case.evidence.baseline.provenance
+    if ours.model_id != theirs.model_id:
+        raise _incomparable(
+            case,
+            f"is of another model ({printable(theirs.model_id)}, now {printable(ours.model_id)})",
+            "pin the revision, or refresh the golden",
+        )
+    changed = [pair.prompt.id for pair in pairs_of(case.evidence) if pair.asked_otherwise]
+    if changed:
+        raise _incomparable(
+            case,
+            f"was asked otherwise: the tokens of {len(changed)} prompts changed ({named(changed)})",
+            "look for a new tokenizer, or a chat template that holds the date; then refresh the golden",
+        )
+
+
+def _check_scored(case: _Case) -> None:
+    """Raise an error if divergence is to decide, and an engine's log-probabilities are not there."""
+    if not case.is_scored:
+        return
+    if case.golden.scores is None:
+        made = f" and was made otherwise ({case.made_otherwise})" if case.made_otherwise else ""
+        raise _incomparable(
+            case,
+            f"holds no log-probabilities{made}",
+            'refresh it with log-probabilities, or use match="safe"',
+            ReasonCode.TOO_LITTLE_EVIDENCE,
+        )
+    if case.evidence.candidate_scores is None:
+        raise UsageError(
+            f"{case.name}: the outputs are not the golden's, so give scores: what this engine gives the "
+            "golden's texts (the fixture kv_golden brings them)"
+        )
+
+
+def _incomparable(
+    case: _Case, what: str, advice: str, code: ReasonCode = ReasonCode.MODEL_CHANGED
+) -> QualityError:
+    return QualityError(f"{case.name}: the golden {what}, so nothing can be compared: {advice}", (code,))
+
+
+def _held_against(
+    evidence: Sequence[Evidence], match: Match, limits: Limits
+) -> tuple[list[Endpoint], list[Reason]]:
+    """Judge all sets together. Return the figures, and what speaks against a match."""
+    try:
+        comparisons: Comparisons = {} if match == "safe" else compare_all(evidence)
+    except ValueError as error:
+        raise UsageError(f"assert_matches_golden: {printable(str(error))}") from None
+    faults = find_faults(evidence)
+    secondary = secondary_samples(faults, evidence)
+    samples = primary_samples(comparisons) | {name: secondary[name] for name in NOT_SAFE if name in secondary}
+    endpoints = [*baseline_endpoints(faults, limits), *judge_endpoints(samples, limits)]
+    against = [endpoint.reason for endpoint in endpoints if endpoint.reason]
+    return endpoints, [*not_finite(comparisons), *against]
+
+
+def _check_enough(cases: Sequence[_Case], endpoints: Sequence[Endpoint], *, needs_scores: bool) -> None:
+    """Raise UsageError where a match would rest on less than two outputs or two scored texts."""
+    outputs = sum(len(case.evidence.candidate) for case in cases)
+    if cases and outputs < LEAST_FOR_AN_INTERVAL:
+        raise UsageError("assert_matches_golden: give at least two outputs, one cannot be told from chance")
+    if needs_scores and not any(endpoint.name in PRIMARY for endpoint in endpoints):
+        raise UsageError("assert_matches_golden: give the scores of at least two texts, one has no interval")
+
+
+def _how_to_accept(cases: Sequence[_Case]) -> str:
+    specs = [(case.golden.outputs.spec.model, case.golden.variant) for case in cases]
+    models, variants = (shlex.quote(",".join(dict.fromkeys(each))) for each in zip(*specs, strict=True))
+    return printable(
+        "to accept what it writes now: pytest --kv-golden-update=all "
+        f"--kv-models={models} --kv-dtypes={variants}"
+    )

@@ -1,0 +1,366 @@
+"""What changed in a golden is told in a minute's reading, and what cannot be trusted is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from golden_samples import AWKWARD_TEXTS, FULL_PROVENANCE, awkward, golden, penalised
+from verdict_samples import QUANTIZED, ids_of, output, prompt_set, prose, scores
+
+from pytest_kvcache.endpoints import Evidence
+from pytest_kvcache.findings import parting
+from pytest_kvcache.golden import as_kept
+from pytest_kvcache.golden_diff import GoldenChange, compare_goldens, differences, refusals, same_provenance
+from pytest_kvcache.policy import Limits
+from pytest_kvcache.records import Golden, Output, Prompt, PromptSet, Sampling
+
+LOOP = prose(1, 10) + " a gentle soul," * 60
+TASKS = PromptSet(
+    "tasks", tuple(Prompt(f"t{i}", "copy", text=f"Copy {i}.", answer=str(i)) for i in range(4)), Sampling()
+)
+
+
+def looping(i: int) -> str:
+    return LOOP if i == 3 else prose(i)
+
+
+def changed(**provenance: Any) -> Golden:
+    return golden(provenance=replace(FULL_PROVENANCE, **provenance))
+
+
+def with_outputs(of: Golden, change: Callable[[Output], Output]) -> Golden:
+    return replace(of, outputs=replace(of.outputs, outputs=tuple(map(change, of.outputs))))
+
+
+def told(change: GoldenChange) -> str:
+    return "\n".join(change.lines)
+
+
+# Changes
+
+
+def test_a_golden_where_there_was_none_is_new_and_says_how_it_stands() -> None:
+    change = compare_goldens(None, golden(text=looping))
+    assert (change.kind, change.worse) == ("new", False)
+    assert change.lines == ("ref-gqa auto small (256 tokens, cpu): new, degenerate 1 of 8 outputs",)
+
+
+def test_what_comes_again_is_unchanged() -> None:
+    for each in (golden(), penalised(), golden(logprobs=False), awkward()):
+        change = compare_goldens(each, each)
+        assert (change.kind, change.worse, len(change.lines)) == ("unchanged", False, 1)
+
+
+def test_what_differs_between_any_two_runs_is_no_change() -> None:
+    again = changed(device_ids=(3,), seconds_to_load=9.0, model_path="/elsewhere", kv_capacity_tokens=1)
+    again = replace(again, outputs=replace(again.outputs, seconds=99.0))
+    assert compare_goldens(golden(), again).kind == "unchanged"
+    assert compare_goldens(as_kept(golden()), again).kind == "unchanged"
+
+
+def test_another_provenance_alone_is_told_fact_by_fact() -> None:
+    versions = (("python", "3.12.1"), ("torch", "2.13.0"), ("vllm", "0.33.0"))
+    change = compare_goldens(golden(), changed(versions=versions, threads=4, cpu_flags=("avx2",)))
+    assert change.kind == "provenance"
+    assert change.lines[1] == (
+        "  provenance: threads 1 -> 4, python 3.11.7 -> 3.12.1, vllm 0.32.0 -> 0.33.0, "
+        "cpu_flags.avx512f yes -> none"
+    )
+
+
+def test_other_engine_arguments_are_told_without_their_secrets() -> None:
+    change = compare_goldens(golden(), golden(hf_token='"hf_abcdefghijklmnopqrstuvwx"', seed="1"))
+    assert change.kind == "provenance"
+    assert "engine_args {} ->" in change.lines[1]
+    assert "abcdef" not in told(change)
+
+
+def test_other_texts_are_counted_and_shown_where_they_part() -> None:
+    change = compare_goldens(
+        golden(), golden(text=lambda i: f"{prose(i)[:-30]} of France" * (1 + 9 * (i == 3)))
+    )
+    assert change.kind == "text"
+    assert "8 of 8 outputs: p00, p01" in change.lines[1]
+    assert "they part at token 112 (median)" in change.lines[2]
+    assert sum(" differs from token " in line for line in change.lines) == 3
+
+
+def test_a_golden_that_got_worse_says_so_in_its_headline() -> None:
+    change = compare_goldens(golden(), golden(text=looping))
+    assert change.worse
+    assert change.lines[0] == "ref-gqa auto small (256 tokens, cpu): other texts, and it got worse"
+    assert "degenerate 0 -> 1 of 8 outputs" in change.lines[2]
+    assert '      loop: " a gentle soul," 60 times' in change.lines
+    assert not compare_goldens(golden(text=looping), golden()).worse
+
+
+def test_lost_answers_make_a_golden_of_tasks_worse_and_loops_do_not() -> None:
+    right, lost = (golden(TASKS, text=text, logprobs=False) for text in (str, lambda i: str(i % 3)))
+    change = compare_goldens(right, lost)
+    assert change.worse
+    assert "right 4 -> 3 of 4 answers" in told(change)
+    assert 'lost: the right answer "3"' in told(change)
+    repeated = golden(TASKS, text=lambda i: f"{i} " + "and so on " * 99, logprobs=False)
+    assert not compare_goldens(right, repeated).worse
+
+
+def test_an_empty_output_where_there_was_text_is_worse() -> None:
+    assert compare_goldens(golden(), golden(text=lambda i: "" if i == 1 else prose(i))).worse
+
+
+def test_changed_new_and_lost_prompts_are_named() -> None:
+    old, new = prompt_set(8), prompt_set(9)
+    prompts = (replace(new.prompts[0], text="Write."), *new.prompts[2:])
+    change = compare_goldens(golden(old), golden(replace(new, prompts=prompts)))
+    assert change.kind == "prompts"
+    assert change.lines[1:4] == ("  prompts changed: p00", "  prompts new: p08", "  prompts gone: p01")
+
+
+def test_texts_are_compared_only_for_prompts_that_stay() -> None:
+    prompts = prompt_set(8)
+    other = replace(prompts, prompts=(replace(prompts.prompts[3], text="Go on."), *prompts.prompts[4:]))
+    change = compare_goldens(golden(prompts), golden(other, text=lambda i: looping(i + 3)))
+    assert (change.kind, change.worse) == ("prompts", False)
+    assert "outputs" not in told(change)
+
+
+def test_another_order_or_sampling_of_the_same_prompts_is_told() -> None:
+    prompts = prompt_set(8)
+    turned = replace(prompts, prompts=prompts.prompts[::-1])
+    assert "the order of the prompts changed" in compare_goldens(golden(prompts), golden(turned)).lines[1]
+    cooler = replace(prompts, sampling=Sampling(temperature=0.5, stop=("\n",)))
+    line = compare_goldens(golden(prompts), golden(cooler)).lines[1]
+    assert line == "  sampling: temperature 0.0 -> 0.5, stop () -> ('\\n',)"
+
+
+def test_other_tokens_of_the_same_prompts_are_a_change_of_the_prompts() -> None:
+    other = with_outputs(golden(), lambda each: replace(each, prompt_token_ids=(1, 2, 4)))
+    change = compare_goldens(golden(), other)
+    assert change.kind == "prompts"
+    assert "tokenizer or chat template" in change.lines[1]
+
+
+def test_other_log_probabilities_of_the_same_texts_are_measured() -> None:
+    old = golden()
+    change = compare_goldens(old, replace(old, scores=scores(old.outputs, lambda i: 0.02 + 0.001 * i)))
+    assert change.kind == "scores"
+    assert "of the 8 texts that stay the same: delta NLL 0.02" in change.lines[1]
+
+
+def test_log_probabilities_that_come_or_go_are_told() -> None:
+    with_them, without = golden(), golden(logprobs=False)
+    assert compare_goldens(with_them, without).lines[1] == "  log-probabilities: stored -> none"
+    assert compare_goldens(without, with_them).lines[1] == "  log-probabilities: none -> stored"
+    assert compare_goldens(with_them, replace(with_them, floor=None)).kind == "scores"
+
+
+def test_log_probabilities_of_other_texts_are_not_compared() -> None:
+    change = compare_goldens(golden(), golden(text=lambda i: prose(i + 50)))
+    assert "log-probabilities" not in told(change)
+
+
+def test_one_text_that_stays_has_no_interval() -> None:
+    old = golden()
+    new = golden(text=lambda i: prose(i) if i == 0 else prose(i + 50))
+    new = replace(new, scores=scores(new.outputs, lambda _: 0.1))
+    assert "log-probabilities changed" in told(compare_goldens(old, new))
+
+
+def test_what_a_hostile_model_wrote_reaches_no_terminal() -> None:
+    prompts = PromptSet("\x1b[2J", tuple(Prompt(f"::error::{i}\u202e", "k", text="?") for i in range(8)))
+    wild = golden(prompts, text=lambda i: AWKWARD_TEXTS[i] * 9, model="::m\n")
+    tame = golden(prompts, model="::m\n")
+    evidence = Evidence(prompts, tame.outputs, wild.outputs)
+    lines = [*compare_goldens(tame, wild).lines, *compare_goldens(wild, tame).lines]
+    lines += [*compare_goldens(None, wild).lines, *differences([evidence]).split("\n")]
+    for line in lines:
+        assert line.isprintable()
+        assert not line.strip().startswith("::")
+
+
+# Where two texts part
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "common"),
+    [
+        ("the capital of France is Paris", "the capital of France of France", "the capital of France"),
+        ("the capital is Paris", "the capital is Parma", "the capital is"),
+        ("the capital is Paris", "the capital is Parisian", "the capital is"),
+        ("the capital of France's", "the capital of France is", "the capital of France"),
+        ("same", "same", "same"),
+        ("", "text", ""),
+        ("text", "text goes on", "text"),
+        ("法国的首都是巴黎。", "法国的首都是法国。", "法国的首都是"),
+        ("x" * 40 + "a", "x" * 40 + "b", "x" * 40),
+        ("a\n\nb", "a\n\nc", "a\n\n"),
+    ],
+)
+def test_texts_part_where_a_word_begins(one: str, other: str, common: str) -> None:
+    assert parting(one, other) == parting(other, one) == len(common)
+
+
+def test_a_place_is_never_beyond_the_first_difference() -> None:
+    texts = [prose(i % 3, 9)[: 5 * i] + mark for i in range(9) for mark in ("", " ", "x", "\u0301", "中")]
+    for one, other in pairwise(texts):
+        at = parting(one, other)
+        assert one[:at] == other[:at]
+
+
+# Differences from a golden
+
+
+def beside(old: str, new: str, ids: tuple[int, ...] | None = None, **how: Any) -> list[str]:
+    """Return the lines that show one output beside the golden's."""
+    of = golden(prompt_set(1), text=lambda _: old, logprobs=False)
+    now = output("p00", new)
+    now = replace(now, token_ids=now.token_ids if ids is None else ids, **how)
+    ours = replace(of.outputs, outputs=(now,))
+    return differences([Evidence(of.prompt_set, of.outputs, ours)]).split("\n")[2:]
+
+
+def test_the_first_differing_token_is_shown_in_its_context() -> None:
+    opening = "As is known, the capital of France"
+    assert beside(f"{opening} is Paris, and", opening + " of France" * 40) == [
+        "  small/p00 differs from token 7 on:",
+        "    golden …s known, the capital of France| is Paris, and",
+        f"    now    …s known, the capital of France|{' of France' * 5} of Franc…",
+        '    loop: " of France" 41 times',
+    ]
+
+
+def test_the_same_text_in_other_tokens_is_shown_by_its_tokens() -> None:
+    text = "one two three"
+    first, *_ = ids_of(text)
+    assert beside(text, text, (first, 7, 8, 9)) == [
+        "  small/p00 has the same text, in other tokens from token 1 on:",
+        f"    golden tokens {first}| {' '.join(map(str, ids_of(text)[1:]))}",
+        f"    now    tokens {first}| 7 8 9",
+    ]
+
+
+def test_the_same_tokens_that_read_otherwise_are_shown_by_their_text() -> None:
+    head, *_ = beside("one two", "one too", ids_of("one two"))
+    assert head == "  small/p00 has the same tokens, but another text:"
+
+
+def test_a_text_that_ends_where_the_other_goes_on_ends_visibly() -> None:
+    whole = prose(3, 20)
+    begun = whole[: whole.index(" ", 40)]
+    assert beside(whole, begun)[2].endswith("| (ends)")
+    assert beside(begun, whole)[1].endswith("| (ends)")
+
+
+def test_equal_outputs_that_ended_otherwise_say_so() -> None:
+    assert beside("one two", "one two", finish_reason="stop") == ["  small/p00 ended by length, now by stop:"]
+
+
+def test_the_worst_three_prompts_are_shown_first() -> None:
+    of = golden(prompt_set(24))
+    ours = golden(prompt_set(24), text=lambda i: LOOP if i in (11, 17) else prose(i + 40))
+    text = differences([Evidence(of.prompt_set, of.outputs, ours.outputs)])
+    shown = [line.split()[0] for line in text.split("\n") if " differs from token " in line]
+    assert len(shown) == 3
+    assert set(shown[:2]) == {"small/p11", "small/p17"}
+
+
+def test_texts_that_became_less_probable_are_shown_before_others() -> None:
+    of = golden(prompt_set(24))
+    ours = golden(prompt_set(24), text=lambda i: prose(i + 40))
+    now = scores(of.outputs, lambda i: 0.01 * ((5 * i) % 24))
+    text = differences([Evidence(of.prompt_set, of.outputs, ours.outputs, of.scores, now)])
+    shown = [line.split()[0] for line in text.split("\n") if " differs from token " in line]
+    assert shown == ["small/p19", "small/p14", "small/p09"]
+
+
+# Provenance
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "name"),
+    [
+        ("kv_cache_dtype", "fp8_e4m3", "kv_cache_dtype"),
+        ("attention_backend", "OTHER", "attention_backend"),
+        ("device", "another processor", "device"),
+        ("threads", 2, "threads"),
+        ("cpu_flags", ("avx2", "avx512f", "amx"), "cpu_flags.amx"),
+        ("versions", (("python", "3.11.7"), ("torch", "2.14.0"), ("vllm", "0.32.0")), "versions.torch"),
+        ("environment", (), "environment.VLLM_NO_USAGE_STATS"),
+        ("max_num_seqs", 8, "max_num_seqs"),
+        ("model_id", "sha256:bb", "model_id"),
+        ("block_size", 16, "block_size"),
+        ("prefix_caching", False, "prefix_caching"),
+    ],
+)
+def test_what_can_change_an_output_is_no_equal_provenance(fact: str, value: object, name: str) -> None:
+    other = replace(FULL_PROVENANCE, **{fact: value})  # type: ignore[arg-type]
+    assert name in same_provenance(FULL_PROVENANCE, other)
+    assert same_provenance(FULL_PROVENANCE, other) == same_provenance(other, FULL_PROVENANCE)
+
+
+def test_what_changes_no_output_leaves_provenance_equal() -> None:
+    other = replace(
+        FULL_PROVENANCE,
+        model="/a/copy",
+        model_path="/a/copy",
+        device_ids=(5,),
+        environment=(("VLLM_CPU_OMP_THREADS_BIND", "5"), ("VLLM_NO_USAGE_STATS", "1")),
+        seconds_to_load=77.0,
+        kv_capacity_tokens=3,
+        scoring="decode",
+        scoring_difference=None,
+        versions=(("python", "3.13.0"), ("pytest_kvcache", "9"), ("torch", "2.13.0"), ("vllm", "0.32.0")),
+    )
+    assert same_provenance(FULL_PROVENANCE, other) == ()
+
+
+# Refusals
+
+
+def refused(of: Golden, is_baseline: bool = True, **limits: Any) -> str | None:
+    return refusals(of, Limits(**limits), is_baseline)
+
+
+def test_sound_goldens_are_not_refused() -> None:
+    for each in (golden(), penalised(), golden(logprobs=False), golden(TASKS, text=str, logprobs=False)):
+        assert refused(each) is None
+
+
+def test_a_quantized_golden_is_no_baseline_but_may_be_a_candidates_own() -> None:
+    own = golden(variant="fp8_e4m3", provenance=QUANTIZED)
+    line = refused(own)
+    assert line is not None
+    assert line.startswith("ref-gqa fp8_e4m3 small (256 tokens, cpu): its own cache is quantized (fp8_e4m3)")
+    assert "--kv-baseline=golden:bfloat16" in line
+    assert refused(own, is_baseline=False) is None
+
+
+@pytest.mark.parametrize(("loops", "is_refused"), [(4, False), (5, True)])
+def test_a_golden_is_refused_when_more_than_the_limit_is_degenerate(loops: int, is_refused: bool) -> None:
+    line = refused(golden(text=lambda i: LOOP if i < loops else prose(i)), is_baseline=False)
+    assert (line is not None) is is_refused
+    assert line is None or "62% of its 8 outputs are degenerate, above the limit 50%" in line
+
+
+def test_penalised_goldens_have_a_limit_of_their_own() -> None:
+    half = penalised(text=lambda i: LOOP if i % 2 else prose(i))
+    assert "(baseline_degenerate_penalised)" in (refused(half) or "")
+    assert refused(half, baseline_degenerate_penalised=0.5) is None
+
+
+def test_a_golden_without_any_text_is_refused() -> None:
+    assert "no text" in (refused(golden(TASKS, text=lambda _: " ", logprobs=False)) or "")
+    nothing = golden(PromptSet("none", ()))
+    assert "no text" in (refused(nothing) or "")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_log_probabilities_that_are_not_finite_are_refused(value: float) -> None:
+    of = golden()
+    sick = scores(of.outputs, lambda i: value if i == 2 else 0.0)
+    for each in (replace(of, scores=sick), replace(of, floor=sick)):
+        assert "log-probabilities of 1 texts are not finite" in (refused(each) or "")
