@@ -81,7 +81,8 @@ def compare_goldens(old: Golden | None, new: Golden) -> GoldenChange:
         standing = Standing.of(_stayed(new, new), "new")
         return GoldenChange(name, "new", (f"{name}: new, {standing.told()}",), worse=False)
     stayed = _stayed(old, new)
-    before, after = Standing.of(stayed, "old"), Standing.of(stayed, "new")
+    judged = stayed if any(pair.differs for pair in stayed) else []
+    before, after = Standing.of(judged, "old"), Standing.of(judged, "new")
     found: dict[ChangeKind, list[str]] = {
         "prompts": [*_changes_of_prompts(old.prompt_set, new.prompt_set), *_changes_of_tokens(stayed)],
         "text": _changes_of_text(stayed, before, after),
@@ -240,9 +241,10 @@ def _changes_of_scores(old: Golden, new: Golden, stayed: Sequence[Pair]) -> list
 
 
 def _scores_of(scores: ScoreSet | None, prompts: Container[str]) -> dict[str, Score]:
-    return {
-        score.prompt_id: score for score in (scores.scores if scores else ()) if score.prompt_id in prompts
-    }
+    """Return the scores of these prompts' texts; texts of no tokens have none."""
+    if scores is None:
+        return {}
+    return {each.prompt_id: each for each in scores.scores if each.prompt_id in prompts and each.token_ids}
 
 
 def _changes_of_provenance(old: OutputSet, new: OutputSet) -> list[str]:
@@ -322,8 +324,9 @@ def _harm(evidence: Sequence[Evidence]) -> dict[str, float]:
     """Return by how much each text of a golden is less probable now, where both scored it."""
     harm: dict[str, float] = {}
     for each in evidence:
-        if each.baseline_scores and each.candidate_scores:
-            found = divergence(each.candidate_scores, each.baseline_scores)
+        if each.baseline_scores and each.candidate_scores and not each.penalised:
+            sides = (each.candidate_scores, each.baseline_scores)
+            found = divergence(*([score for score in side.scores if score.token_ids] for side in sides))
             harm |= {f"{each.prompt_set.name}/{text.prompt_id}": text.delta_nll for text in found.texts}
     return harm
 

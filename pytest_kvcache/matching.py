@@ -241,9 +241,11 @@ def _held_against(
 ) -> tuple[list[Endpoint], list[Reason]]:
     """Judge all sets together. Return the figures, and what speaks against a match."""
     try:
-        comparisons: Comparisons = {} if match == "safe" else compare_all(evidence)
+        comparisons: Comparisons = compare_all(evidence)
     except ValueError as error:
         raise UsageError(f"assert_matches_golden: {printable(str(error))}") from None
+    if match == "safe":
+        comparisons = {}
     faults = find_faults(evidence)
     secondary = secondary_samples(faults, evidence)
     samples = primary_samples(comparisons) | {name: secondary[name] for name in NOT_SAFE if name in secondary}
