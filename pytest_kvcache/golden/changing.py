@@ -31,7 +31,8 @@ def commit(
 ) -> tuple[Path, ...]:
     """Write goldens as :meth:`GoldenDirectory.commit` says."""
     wanted = _by_name(map(as_kept, goldens))
-    encoded = {name: encode(golden) for name, golden in wanted.items()}
+    # Encoded before the lock is taken, because that takes long; what is there already need not be.
+    encoded = {name: encode(golden) for name, golden in wanted.items() if not _is_kept(root, name, golden)}
     with _writing(root):
         changed = [name for name, golden in wanted.items() if not _is_kept(root, name, golden)]
         for name in changed:
@@ -39,7 +40,7 @@ def commit(
         _remove_leftovers(root)
         if changed:
             with _tidied(root):
-                _replace([_Change(name.path(root), encoded[name]) for name in changed])
+                _replace([_Change(n.path(root), encoded.get(n) or encode(wanted[n])) for n in changed])
     return tuple(name.path(root) for name in changed)
 
 

@@ -38,7 +38,7 @@ def parse(text: bytes) -> Document:
     current = migrated({key: item for key, item in value.items() if key != SEAL}, version)
     try:
         return msgspec.convert(current, Document)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:
         raise DamageError(f"it does not fit its schema: {error}") from None
 
 

@@ -21,6 +21,8 @@ MAX_BYTES = 512 * 2**20
 _MEMORY = 64 * 2**20
 """The most that unpacking may take besides; presets up to 9 need as much."""
 
+_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 1, "lc": 0, "lp": 2, "pb": 2}]
+"""For numbers of four bytes. More effort takes twice as long and saves a twentieth."""
 
 _Index = Annotated[int, Meta(ge=0, lt=2**31)]
 _TokenIds = tuple[_Index, ...]
@@ -67,7 +69,7 @@ def pack(outputs: Sequence[Output], scores: Sequence[Score] | None, floor: Seque
         scores=None if scores is None else _columns(outputs, scores),
         floor=None if floor is None else _columns(outputs, floor),
     )
-    return lzma.compress(msgspec.msgpack.encode(content), preset=6)
+    return lzma.compress(msgspec.msgpack.encode(content), format=lzma.FORMAT_XZ, filters=_FILTERS)
 
 
 def unpack(data: bytes, texts: Sequence[tuple[str, tuple[int, ...]]]) -> Parts:

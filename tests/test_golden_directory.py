@@ -1,0 +1,227 @@
+"""Goldens are found, changed all together or not at all, and never lost to another writer."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from golden_samples import FULL_PROVENANCE, golden, penalised
+from verdict_samples import prompt_set
+
+from pytest_kvcache.errors import GoldenError, KvCacheError
+from pytest_kvcache.golden import GoldenDirectory, as_kept, name_of
+from pytest_kvcache.records import Golden
+
+OLD, NEW = golden(), golden(text=lambda i: f"Something else about number {i}.")
+NAME = name_of(OLD)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> GoldenDirectory:
+    return GoldenDirectory(tmp_path / "golden")
+
+
+def files(directory: GoldenDirectory) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()}
+
+
+def found(directory: GoldenDirectory, of: Golden, platforms: tuple[str, ...] = ("cpu",)) -> Golden:
+    return directory.find(of.outputs.spec.model, of.variant, of.prompt_set, platforms)
+
+
+class TestCommit:
+    def test_all_goldens_are_there_afterwards(self, directory: GoldenDirectory) -> None:
+        written = directory.commit([OLD, penalised()])
+        assert set(written) == {directory.path(name) for name in directory.names()}
+        assert [found(directory, of) for of in (OLD, penalised())] == [as_kept(OLD), as_kept(penalised())]
+        assert directory.problems() == ()
+
+    def test_nothing_is_touched_where_nothing_has_changed(self, directory: GoldenDirectory) -> None:
+        directory.commit([OLD, penalised()])
+        before = {path: path.stat().st_mtime_ns for path in files(directory)}
+        assert directory.commit([OLD, penalised()]) == ()
+        assert {path: path.stat().st_mtime_ns for path in files(directory)} == before
+
+    def test_a_changed_golden_leaves_the_others_alone(self, directory: GoldenDirectory) -> None:
+        directory.commit([OLD, penalised()])
+        other = directory.path(name_of(penalised())).read_bytes()
+        assert directory.commit([NEW]) == (directory.path(NAME),)
+        assert found(directory, NEW) == as_kept(NEW)
+        assert directory.path(name_of(penalised())).read_bytes() == other
+        assert len(files(directory)) == 4
+
+    def test_the_umask_decides_who_may_read(self, directory: GoldenDirectory) -> None:
+        before = os.umask(0o022)
+        try:
+            directory.commit([OLD])
+        finally:
+            os.umask(before)
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files(directory)} == {0o644}
+
+    def test_a_golden_that_somebody_else_changed_is_not_overwritten(self, directory: GoldenDirectory) -> None:
+        directory.commit([OLD])
+        seen = {NAME: directory.digest(NAME), name_of(penalised()): None}
+        directory.commit([NEW])
+        with pytest.raises(GoldenError, match="somebody else has changed it"):
+            directory.commit([penalised(), golden(text=lambda _: "A third text.")], expected=seen)
+        assert directory.names() == (NAME,)
+        assert found(directory, NEW) == as_kept(NEW)
+
+    def test_two_writers_of_the_same_content_agree(self, directory: GoldenDirectory) -> None:
+        directory.commit([NEW])
+        assert directory.commit([NEW], expected={NAME: None}) == ()
+
+    def test_a_damaged_golden_is_written_anew(self, directory: GoldenDirectory) -> None:
+        directory.commit([OLD])
+        directory.path(NAME).write_bytes(b"<<<<<<< HEAD\n")
+        assert directory.commit([OLD]) == (directory.path(NAME),)
+        assert found(directory, OLD) == as_kept(OLD)
+
+    @pytest.mark.parametrize("nth", range(8))
+    def test_a_full_disk_leaves_the_old_goldens(
+        self, directory: GoldenDirectory, monkeypatch: pytest.MonkeyPatch, nth: int
+    ) -> None:
+        directory.commit([OLD, penalised()])
+        before, calls = files(directory), iter(range(100))
+        real = os.fsync
+
+        def fsync(handle: int) -> None:
+            if next(calls) == nth:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(handle)
+
+        changed = [NEW, penalised(text=lambda i: f"Otherwise {i}.")]
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fsync)
+            with pytest.raises(KvCacheError, match="No space left"):
+                directory.commit(changed)
+        after = files(directory)
+        if nth < 6:  # four files, then the directories after the sidecars: before any text is renamed
+            assert after == before
+        assert directory.problems() == ()
+        directory.commit(changed)
+        assert found(directory, NEW) == as_kept(NEW)
+
+    def test_two_models_of_one_name_are_told_apart(self, directory: GoldenDirectory) -> None:
+        one, other = golden(model="a/b"), golden(model="a--b")
+        with pytest.raises(GoldenError, match="a/b and a--b would both be"):
+            directory.commit([one, other])
+        directory.commit([one])
+        with pytest.raises(GoldenError, match="would have the same name"):
+            directory.commit([other])
+        with pytest.raises(GoldenError, match="would have the same name"):
+            found(directory, other)
+
+    def test_what_a_killed_writer_left_is_removed(self, directory: GoldenDirectory) -> None:
+        directory.commit([OLD])
+        folder = directory.path(NAME).parent
+        (folder / ".small-256.auto.cpu.json.kv-tmp").write_bytes(b"half")
+        (folder / "small-256.auto.cpu.0123456789ab.xz").write_bytes(b"of a commit that was not")
+        (folder / "gone-256.auto.cpu.0123456789ab.xz").write_bytes(b"of no golden")
+        (folder / "README.md").write_text("ours")
+        assert [problem.path.name for problem in directory.problems()] == [
+            ".small-256.auto.cpu.json.kv-tmp",
+            "gone-256.auto.cpu.0123456789ab.xz",
+            "small-256.auto.cpu.0123456789ab.xz",
+        ]
+        directory.commit([penalised()])
+        assert directory.problems() == ()
+        assert (folder / "README.md").exists()
+
+    def test_a_damaged_golden_keeps_its_sidecar(self, directory: GoldenDirectory) -> None:
+        directory.commit([OLD])
+        whole = directory.path(NAME).read_bytes()
+        directory.path(NAME).write_bytes(whole[:500])
+        directory.commit([penalised()])
+        directory.path(NAME).write_bytes(whole)
+        assert found(directory, OLD) == as_kept(OLD)
+
+    def test_writers_in_other_processes_lose_nothing(self, directory: GoldenDirectory) -> None:
+        context = multiprocessing.get_context("fork")
+        writers = [context.Process(target=_commit_variants, args=(directory.root, n)) for n in range(4)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join(60)
+        assert [writer.exitcode for writer in writers] == [0, 0, 0, 0]
+        assert len(directory.names()) == 12
+        assert directory.problems() == ()
+
+
+def _commit_variants(root: Path, n: int) -> None:
+    for variant in ("a", "b", "c"):
+        GoldenDirectory(root).commit([golden(prompt_set(3), variant=f"{variant}{n}")])
+
+
+class TestFind:
+    @pytest.fixture(autouse=True)
+    def _there(self, directory: GoldenDirectory) -> None:
+        directory.commit([OLD])
+
+    def test_the_first_platform_that_has_one_is_taken(self, directory: GoldenDirectory) -> None:
+        directory.commit([golden(provenance=replace(FULL_PROVENANCE, platform="cuda"))])
+        assert found(directory, OLD, ("cuda", "cpu")).outputs.provenance.platform == "cuda"
+        assert found(directory, OLD, ("rocm", "cpu")).outputs.provenance.platform == "cpu"
+
+    @pytest.mark.parametrize("wanted", [golden(variant="fp8_e4m3"), golden(model="x/y"), penalised()])
+    def test_a_missing_golden_says_how_to_write_it(self, directory: GoldenDirectory, wanted: Golden) -> None:
+        with pytest.raises(GoldenError, match=r"there is no golden of .*--kv-golden-update=new"):
+            found(directory, wanted)
+
+    def test_a_golden_of_another_platform_is_named(self, directory: GoldenDirectory) -> None:
+        with pytest.raises(GoldenError, match=r"there is ref-gqa auto small \(256 tokens, cpu\)"):
+            found(directory, OLD, ("cuda",))
+
+    def test_changed_prompts_are_counted_and_named(self, directory: GoldenDirectory) -> None:
+        first, second, *rest = OLD.prompt_set.prompts
+        renamed = replace(second, id="q2")
+        prompts = replace(OLD.prompt_set, prompts=(replace(first, text="Otherwise."), renamed, *rest))
+        with pytest.raises(GoldenError, match=r"1 changed \(p00\); 1 new \(q2\); 1 gone \(p01\)"):
+            directory.find("ref:gqa", "auto", prompts, ("cpu",))
+
+    def test_changed_sampling_is_named(self, directory: GoldenDirectory) -> None:
+        sampling = replace(OLD.prompt_set.sampling, repetition_penalty=1.2)
+        with pytest.raises(GoldenError, match=r"repetition_penalty 1.0 -> 1.2"):
+            directory.find("ref:gqa", "auto", replace(OLD.prompt_set, sampling=sampling), ("cpu",))
+
+    def test_a_copy_under_another_name_is_refused(self, directory: GoldenDirectory) -> None:
+        path = directory.path(NAME)
+        path.rename(path.with_name("small-256.fp8_e4m3.cpu.json"))
+        with pytest.raises(GoldenError, match="this is the golden of ref-gqa auto"):
+            found(directory, golden(variant="fp8_e4m3"))
+
+
+def test_removing_takes_both_files_and_nothing_else(directory: GoldenDirectory) -> None:
+    directory.commit([OLD, penalised()])
+    directory.remove([NAME, name_of(golden(variant="never"))])
+    assert directory.names() == (name_of(penalised()),)
+    assert directory.get(NAME) is None
+    assert len(files(directory)) == 2
+
+
+def test_a_directory_that_is_not_there_is_empty(directory: GoldenDirectory) -> None:
+    directory.remove([NAME])
+    assert (directory.names(), directory.problems(), directory.digest(NAME)) == ((), (), None)
+    assert not directory.root.exists()
+
+
+def test_misnamed_and_unreadable_goldens_are_problems(directory: GoldenDirectory) -> None:
+    directory.commit([OLD])
+    path = directory.path(NAME)
+    path.with_name("whatever.json").write_bytes(path.read_bytes())
+    path.write_bytes(b"")
+    messages = [problem.message for problem in directory.problems()]
+    assert len(messages) == 2
+    assert "no golden, or its beginning is damaged" in messages[0]
+    assert f"it should be {path}" in messages[1]
+
+
+def test_a_place_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
+    (tmp_path / "golden").write_text("a file")
+    with pytest.raises(KvCacheError, match="cannot write goldens in"):
+        GoldenDirectory(tmp_path / "golden").commit([OLD])
