@@ -98,13 +98,14 @@ def test_a_golden_of_texts_without_scores_keeps_prompt_token_ids(tmp_path: Path)
 @pytest.mark.parametrize("wrong", ["outputs missing", "scores of other texts", "negative token"])
 def test_what_could_not_be_read_back_is_not_written(wrong: str) -> None:
     of = golden()
-    assert of.scores is not None
+    scored = of.scores
+    assert scored is not None
     outputs = of.outputs.outputs
     if wrong == "outputs missing":
         of = replace(of, outputs=replace(of.outputs, outputs=outputs[1:]), scores=None, floor=None)
     elif wrong == "scores of other texts":
-        first = replace(of.scores.scores[0], token_ids=(9, 9))
-        of = replace(of, scores=replace(of.scores, scores=(first,)))
+        first = replace(scored.scores[0], token_ids=(9, 9))
+        of = replace(of, scores=replace(scored, scores=(first,)))
     else:
         first_output = replace(outputs[0], token_ids=(-1,))
         kept = replace(of.outputs, outputs=(first_output, *outputs[1:]))

@@ -105,7 +105,21 @@ def test_a_forged_seal_does_not_make_nonsense_a_golden(path: Path, forgery: str)
 
 def test_random_values_under_a_good_seal_never_break_the_reader(path: Path) -> None:
     rng = random.Random(3)
-    values = [None, True, -1, 2**70, 1.5, "", "\ud800", [], {}, [[]], [None], {"a": {}}, "9" * 2000]
+    values: list[Any] = [
+        None,
+        True,
+        -1,
+        2**70,
+        1.5,
+        "",
+        "\ud800",
+        [],
+        {},
+        [[]],
+        [None],
+        {"a": {}},
+        "9" * 2000,
+    ]
     original = path.read_bytes()
     for _ in range(300):
         value = json.loads(original)
