@@ -94,6 +94,7 @@ INCONCLUSIVE = verdict(
     reasons=(Reason(ReasonCode.ENGINE_FAILED, None, "the engine did not start within 600 s"),),
     coverage=Coverage(64, 0, 64),
 )
+FROM_GOLDEN = replace(PASSED, source="golden", baseline_id="gqa-golden", golden="vllm 0.31.0 on cpu")
 ALL_KINDS = (PASSED, FAILED, KNOWN_BAD, INCONCLUSIVE)
 
 PROVENANCE = replace(
@@ -159,7 +160,14 @@ FULL = results(*ALL_KINDS, engines=(RAN, BROKEN), excerpts=(EXCERPT,))
 def hostile_results() -> Results:
     """Return results in which every text that could come from a model or a user is hostile."""
     reason = Reason(ReasonCode.DEGENERATE, None, HOSTILE)
-    bad = verdict(VerdictKind.FAIL, id=f"id{HOSTILE}", model=HOSTILE, kv_dtype=HOSTILE, reasons=(reason,))
+    bad = verdict(
+        VerdictKind.FAIL,
+        id=f"id{HOSTILE}",
+        model=HOSTILE,
+        kv_dtype=HOSTILE,
+        reasons=(reason,),
+        golden=HOSTILE,
+    )
     excerpt = Excerpt(
         bad.id, bad.prompt_sets[0], HOSTILE, HOSTILE, HOSTILE, f"{HOSTILE} and more", EXCERPT.signals
     )

@@ -13,6 +13,7 @@ from report_samples import (
     ALL_KINDS,
     EMPTY,
     FAILED,
+    FROM_GOLDEN,
     FULL,
     HOSTILE,
     PASSED,
@@ -50,7 +51,8 @@ def test_confidential_texts_stay_out_of_the_summary() -> None:
 
 def test_hostile_text_cannot_change_the_page() -> None:
     summary = github_summary(hostile_results())
-    harmless = replace(hostile_results(), verdicts=(replace(FAILED, reasons=FAILED.reasons[:1]),))
+    bad = replace(FAILED, reasons=FAILED.reasons[:1], golden="vllm 0.31.0 on cpu")
+    harmless = replace(hostile_results(), verdicts=(bad,))
     assert skeleton(summary) == skeleton(github_summary(harmless))
     assert all(line.isprintable() for line in summary.splitlines())
 
@@ -171,3 +173,9 @@ def skeleton(markdown: str) -> list[str]:
     shown = re.sub(r"&#\d+;", "x", markdown)
     assert HOSTILE not in shown
     return [re.sub(r"[^|*`<>\[\]#_~\n]+", "x", line) for line in shown.splitlines()]
+
+
+def test_the_summary_says_which_verdicts_rest_on_goldens() -> None:
+    line = "- **gqa-fp8** is held against goldens: gqa-golden, written by vllm 0.31.0 on cpu"
+    assert line in github_summary(results(FROM_GOLDEN)).splitlines()
+    assert "goldens" not in github_summary(results(PASSED))

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_samples import EMPTY, EXCERPT, FAILED, FULL, LOOP, hostile_results, results, verdict
+from report_samples import EMPTY, EXCERPT, FAILED, FROM_GOLDEN, FULL, LOOP, hostile_results, results, verdict
 
 from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.records import Metric, Signal
@@ -163,3 +163,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def test_a_verdict_says_what_wrote_its_goldens() -> None:
+    page = html_page(results(FROM_GOLDEN))
+    assert "<dt>goldens</dt><dd>gqa-golden, written by vllm 0.31.0 on cpu</dd>" in page

@@ -10,6 +10,7 @@ from report_samples import (
     EMPTY,
     EXCERPT,
     FAILED,
+    FROM_GOLDEN,
     FULL,
     INCONCLUSIVE,
     KNOWN_BAD,
@@ -181,3 +182,9 @@ def test_a_figure_that_is_not_finite_is_not_shown_as_a_number(figure: float) -> 
 
 def test_the_summary_is_the_same_each_time() -> None:
     assert verdict_lines(results(*ALL_KINDS)) == verdict_lines(results(*ALL_KINDS))
+
+
+def test_goldens_as_baseline_are_named_with_what_wrote_them() -> None:
+    text = plain(verdict_lines(results(FROM_GOLDEN, PASSED)))
+    assert "\ngoldens as baseline\n  gqa-fp8  gqa-golden, written by vllm 0.31.0 on cpu\n" in text
+    assert "goldens" not in plain(verdict_lines(results(PASSED)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytest_kvcache.records import Verdict, VerdictKind
 from pytest_kvcache.report.results import Results
-from pytest_kvcache.report.table import HEADER, candidate, failed_engines, headline, next_step, rows
+from pytest_kvcache.report.table import HEADER, candidate, failed_engines, golden, headline, next_step, rows
 from pytest_kvcache.text import printable
 
 SUMMARY_LIMIT = 1024 * 1024
@@ -83,14 +83,21 @@ def _summary(results: Results) -> Iterator[str]:
             model, dtype, kind, *figures = map(_escaped, row.cells)
             yield _table_line([model, dtype, f"{_MARKS[row.kind]} {kind}", *figures])
     yield ""
-    for verdict in results.verdicts:
-        for reason in verdict.reasons:
-            yield f"- **{_escaped(verdict.id)}** {_escaped(reason.code)}: {_escaped(reason.message)}"
-    for engine in failed_engines(results):
-        yield f"- **{_escaped(engine.label)}** did not run: {_escaped(engine.failure or '')}"
+    yield from _notes(results)
     command = next_step(results)
     if command is not None:
         yield f"\nNext:\n<pre>{_escaped(command)}</pre>"
+
+
+def _notes(results: Results) -> Iterator[str]:
+    for verdict in results.verdicts:
+        for reason in verdict.reasons:
+            yield f"- **{_escaped(verdict.id)}** {_escaped(reason.code)}: {_escaped(reason.message)}"
+    for verdict in results.verdicts:
+        if (against := golden(verdict)) is not None:
+            yield f"- **{_escaped(verdict.id)}** is held against goldens: {_escaped(against)}"
+    for engine in failed_engines(results):
+        yield f"- **{_escaped(engine.label)}** did not run: {_escaped(engine.failure or '')}"
 
 
 def _table_line(cells: list[str] | tuple[str, ...]) -> str:

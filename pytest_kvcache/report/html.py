@@ -15,7 +15,7 @@ from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.files import write_atomically
 from pytest_kvcache.records import Excerpt, Metric, Signal
 from pytest_kvcache.report.results import Results
-from pytest_kvcache.report.table import HEADER, candidate, figure, headline, next_step, number, rows
+from pytest_kvcache.report.table import HEADER, candidate, figure, golden, headline, next_step, number, rows
 from pytest_kvcache.text import printable
 
 HTML_NAME = "report.html"
@@ -64,7 +64,14 @@ def html_page(results: Results) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        line=printable, block=block, bar=bar, figure=figure, number=number, pieces=pieces, candidate=candidate
+        line=printable,
+        block=block,
+        bar=bar,
+        figure=figure,
+        number=number,
+        pieces=pieces,
+        candidate=candidate,
+        golden=golden,
     )
     template = resources.files(__package__).joinpath("templates/report.html").read_text("utf-8")
     page = environment.from_string(template).render(

@@ -100,6 +100,11 @@ def noise(verdict: Verdict) -> str | None:
     return ", ".join(f"{name} {number(floor)}" for name, floor in floors) or "not measured"
 
 
+def golden(verdict: Verdict) -> str | None:
+    """Return in one line which goldens were the baseline, and what wrote them; None if it ran itself."""
+    return None if verdict.golden is None else f"{verdict.baseline_id}, written by {verdict.golden}"
+
+
 def failed_engines(results: Results) -> tuple[EngineReport, ...]:
     return tuple(engine for engine in results.engines if engine.failure is not None)
 

@@ -13,7 +13,16 @@ from typing import NamedTuple
 
 from pytest_kvcache.records import Excerpt, Verdict, VerdictKind
 from pytest_kvcache.report.results import Results
-from pytest_kvcache.report.table import HEADER, Row, failed_engines, headline, noise, rows, sensitivity
+from pytest_kvcache.report.table import (
+    HEADER,
+    Row,
+    failed_engines,
+    golden,
+    headline,
+    noise,
+    rows,
+    sensitivity,
+)
 from pytest_kvcache.text import printable
 
 
@@ -64,6 +73,7 @@ def verdict_lines(results: Results, *, width: int = 80) -> list[Line]:
     if results.verdicts:
         lines += [(), *_table(rows(results))]
     lines += _section("why", _reasons(results, width))
+    lines += _section("goldens as baseline", _per_verdict(results, width, golden))
     lines += _section("harm that so many prompts show", _per_verdict(results, width, sensitivity))
     lines += _section("noise floor", _per_verdict(results, width, noise))
     lines += _section("engines that failed", _failures(results, width))

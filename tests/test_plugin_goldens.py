@@ -1,0 +1,241 @@
+"""Goldens in place of the baseline's engine, and as what a target's output is compared with.
+
+The engines are scripted; what is proven here is the plugin, not vLLM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import scripted
+from golden_project import keep_goldens
+from plugin_project import BROKEN, GATE, VERDICT_TEST, engines_started, results
+
+from pytest_kvcache.records import Golden
+
+FROM_GOLDEN = (*GATE, "--kv-baseline=golden")
+SCORES_TEST = """
+import pytest
+import pytest_kvcache as kv
+
+@pytest.mark.kv_sensitive(prompts=["smoke", "smoke-penalised"])
+def test_scores(kv_scores, kv_baseline_scores):
+    assert len(kv_scores) == len(kv_baseline_scores["smoke"].scores) == 32
+    kv.assert_divergence_within(kv_scores, kv_baseline_scores, kld=None)
+"""
+OWN_TEST = """
+import pytest
+
+@pytest.mark.kv_sensitive(prompts=["smoke", "smoke-penalised"])
+def test_own(kv_outputs, kv_golden):
+    golden = kv_golden["smoke"]
+    assert [o.token_ids for o in golden.outputs] == [o.token_ids for o in kv_outputs["smoke"]]
+    scores, none = kv_golden.scores
+    assert len(scores.scores) == 32
+    assert none is None
+"""
+
+
+@pytest.fixture
+def gate(project: pytest.Pytester) -> pytest.Pytester:
+    """A repository with a test that gives a verdict, and the goldens of its baseline."""
+    project.makepyfile(VERDICT_TEST)
+    keep_goldens(project, "smoke", "smoke-penalised")
+    return project
+
+
+def verdict_of(project: pytest.Pytester) -> Any:
+    [verdict] = results(project)["verdicts"]
+    return verdict
+
+
+class TestAsBaseline:
+    @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+    def test_only_the_candidates_engine_starts(self, gate: pytest.Pytester, workers: tuple[str, ...]) -> None:
+        gate.makepyfile(VERDICT_TEST + SCORES_TEST)
+        result = gate.runpytest(*FROM_GOLDEN, *workers)
+        result.assert_outcomes(passed=2)
+        assert result.ret == 0
+        assert engines_started(gate) == ["fp8_e4m3"]
+        verdict = verdict_of(gate)
+        assert (verdict["verdict"], verdict["source"], verdict["baseline_id"]) == (
+            "pass",
+            "golden",
+            "model-golden",
+        )
+        result.stdout.fnmatch_lines(["*model-golden, written by vllm scripted on cpu*"])
+
+    def test_the_header_says_what_is_read_and_what_does_not_run(self, gate: pytest.Pytester) -> None:
+        result = gate.runpytest(*FROM_GOLDEN, "--collect-only")
+        result.stdout.fnmatch_lines(
+            ["kvcache: fp8 against the goldens of auto in *golden (auto itself does not run) on scripted/*"]
+        )
+
+    def test_the_same_candidate_is_red_for_the_same_reasons(self, gate: pytest.Pytester) -> None:
+        gate.runpytest(*GATE, *BROKEN).assert_outcomes(failed=1)
+        two_engines = verdict_of(gate)
+        gate.runpytest(*FROM_GOLDEN, *BROKEN).assert_outcomes(failed=1)
+        from_golden = verdict_of(gate)
+        for name in ("metrics", "reasons", "coverage"):
+            assert from_golden[name] == two_engines[name]
+
+    def test_the_dtype_of_the_goldens_runs_where_it_alone_is_asked_for(self, gate: pytest.Pytester) -> None:
+        result = gate.runpytest("--kv-dtypes=auto", "--kv-baseline=golden", *GATE[1:])
+        result.assert_outcomes(passed=1)
+        assert engines_started(gate) == ["auto"]
+        assert verdict_of(gate)["id"] == "model-auto"
+
+    def test_outputs_alone_are_read_from_goldens_too(self, gate: pytest.Pytester) -> None:
+        gate.makepyfile(
+            """
+            import pytest
+
+            @pytest.mark.kv_sensitive(prompts="smoke-penalised")
+            def test_it(kv_baseline):
+                assert len(kv_baseline) > 8
+            """
+        )
+        gate.runpytest(*FROM_GOLDEN).assert_outcomes(passed=1)
+        assert engines_started(gate) == []
+
+    def test_a_missing_golden_is_red_in_one_line_and_other_tests_live_on(self, gate: pytest.Pytester) -> None:
+        gate.makepyfile(
+            VERDICT_TEST
+            + VERDICT_TEST.replace('["smoke", "smoke-penalised"]', '"full"').replace("verdict(", "other(", 1)
+        )
+        result = gate.runpytest(*FROM_GOLDEN)
+        result.assert_outcomes(passed=1, failed=1)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(["*there is no golden of *full*--kv-golden-update=new*"])
+        assert "Traceback" not in result.stdout.str()
+
+    def test_a_changed_prompt_set_is_red_with_the_command_to_accept_it(self, gate: pytest.Pytester) -> None:
+        (gate.path / "own.jsonl").write_text('{"id": "a", "text": "One"}\n{"id": "b", "text": "Two"}\n')
+        result = gate.runpytest(*FROM_GOLDEN, "--kv-prompts=own.jsonl")
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["*prompt set smoke is no longer what it was written for*refresh*"])
+        assert engines_started(gate) == []
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"kv_cache_quantized": True}, "*were written with a quantized cache*golden:bfloat16*"),
+            ({"model_id": "commit:older"}, "*is of another model (commit:older)*refresh it*"),
+        ],
+    )
+    def test_a_golden_that_can_vouch_for_nobody_is_red_with_advice(
+        self, gate: pytest.Pytester, changes: dict[str, Any], words: str
+    ) -> None:
+        def changed(golden: Golden) -> Golden:
+            provenance = replace(golden.outputs.provenance, **changes)
+            return replace(golden, outputs=replace(golden.outputs, provenance=provenance))
+
+        keep_goldens(gate, "smoke", "smoke-penalised", change=changed)
+        result = gate.runpytest(*FROM_GOLDEN)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines([words])
+
+    @pytest.mark.parametrize("damage", [b"", b"<<<<<<< ours\n", b'{"schema_version": 1}', b"\xff\xfe"])
+    def test_a_damaged_golden_is_red_in_one_line(self, gate: pytest.Pytester, damage: bytes) -> None:
+        [path] = (gate.path / "golden").rglob("smoke-[0-9]*.json")
+        path.write_bytes(damage)
+        result = gate.runpytest(*FROM_GOLDEN)
+        result.assert_outcomes(failed=1)
+        [reason] = verdict_of(gate)["reasons"]
+        assert reason["code"] == "baseline-failed"
+        assert path.name in reason["message"]
+        assert "Traceback" not in result.stdout.str()
+
+
+class TestWhereTheyAre:
+    def test_the_option_is_relative_to_where_pytest_was_called(self, gate: pytest.Pytester) -> None:
+        (gate.path / "golden").rename(gate.path / "elsewhere")
+        gate.runpytest(*FROM_GOLDEN).assert_outcomes(failed=1)
+        gate.runpytest(*FROM_GOLDEN, "--kv-golden-dir=elsewhere").assert_outcomes(passed=1)
+
+    def test_the_ini_twin_is_relative_to_the_root_directory(
+        self, gate: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (gate.path / "golden").rename(gate.path / "elsewhere")
+        gate.makeini("[pytest]\nkv_golden_dir = elsewhere\nkv_baseline = golden\n")
+        monkeypatch.chdir(gate.mkdir("below"))
+        gate.runpytest("..", *GATE, "--kv-report=../.kvcache").assert_outcomes(passed=1)
+
+    def test_a_golden_of_another_dtype_is_asked_for_by_its_name(self, gate: pytest.Pytester) -> None:
+        result = gate.runpytest(*GATE, "--kv-baseline=golden:bfloat16")
+        result.assert_outcomes(failed=2)
+        result.stdout.fnmatch_lines(["*there is no golden of * bfloat16 smoke*"])
+        assert {v["baseline_id"] for v in results(gate)["verdicts"]} == {"model-golden-bfloat16"}
+
+    @pytest.mark.parametrize("baseline", ["golden:", "golden:fp9", "goldn"])
+    def test_a_misspelt_baseline_is_a_usage_error(self, gate: pytest.Pytester, baseline: str) -> None:
+        result = gate.runpytest(*GATE, f"--kv-baseline={baseline}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: unknown kv dtype*"])
+
+
+class TestOwnGoldens:
+    def test_a_target_is_held_beside_what_it_once_wrote(self, project: pytest.Pytester) -> None:
+        project.makepyfile(OWN_TEST)
+        keep_goldens(project, "smoke", "smoke-penalised", spec=scripted.spec("fp8_e4m3"))
+        result = project.runpytest(*GATE)
+        result.assert_outcomes(passed=1, errors=1)
+        result.stdout.fnmatch_lines(["*there is no golden of *auto smoke*"])
+        assert results(project)["goldens"]["used"] == [
+            "scripted--model/smoke-160.fp8_e4m3.cpu.json",
+            "scripted--model/smoke-penalised-128.fp8_e4m3.cpu.json",
+        ]
+
+    def test_scores_of_sets_that_are_not_scored_are_refused_in_one_line(
+        self, project: pytest.Pytester
+    ) -> None:
+        project.makepyfile(SCORES_TEST.replace('["smoke", "smoke-penalised"]', '"smoke-tasks"'))
+        result = project.runpytest(*GATE)
+        result.assert_outcomes(errors=2)
+        result.stdout.fnmatch_lines(["*smoke-tasks: tasks and penalised sets are not scored*"])
+
+
+class TestUnused:
+    @pytest.fixture
+    def with_more(self, gate: pytest.Pytester) -> pytest.Pytester:
+        """More goldens than tests ask for, one of them of another model."""
+        keep_goldens(gate, "smoke", change=lambda g: renamed(g, "old"))
+        keep_goldens(gate, "smoke", spec=scripted.spec(model="other/model"))
+        return gate
+
+    def test_a_whole_run_names_them_and_leaves_them(self, with_more: pytest.Pytester) -> None:
+        result = with_more.runpytest(*FROM_GOLDEN)
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines(["note: no test uses scripted--model/old-160.auto.cpu.json (in *golden)"])
+        goldens = results(with_more)["goldens"]
+        assert goldens["unused"] == ["scripted--model/old-160.auto.cpu.json"]
+        assert goldens["used"] == [
+            "scripted--model/smoke-160.auto.cpu.json",
+            "scripted--model/smoke-penalised-128.auto.cpu.json",
+        ]
+        assert (with_more.path / "golden/scripted--model/old-160.auto.cpu.json").exists()
+
+    def test_under_xdist_too(self, with_more: pytest.Pytester) -> None:
+        with_more.runpytest(*FROM_GOLDEN, "-n", "2")
+        assert len(results(with_more)["goldens"]["unused"]) == 1
+
+    def test_a_part_of_the_tests_tells_nothing(self, with_more: pytest.Pytester) -> None:
+        more = VERDICT_TEST.replace("def test_verdict(kv_verdict)", "def test_more(kv_outputs)")
+        [file] = with_more.path.glob("test_*.py")
+        file.write_text(VERDICT_TEST + more)
+        for part in (("-k", "verdict"), (file.name,), (f"{file.name}::test_verdict",)):
+            with_more.runpytest(*FROM_GOLDEN, *part).assert_outcomes(
+                passed=2 if part == (file.name,) else 1, deselected=1 if part[0] == "-k" else 0
+            )
+            assert results(with_more)["goldens"]["unused"] == []
+
+    def test_a_run_without_goldens_tells_nothing(self, with_more: pytest.Pytester) -> None:
+        with_more.runpytest(*GATE).assert_outcomes(passed=1)
+        assert results(with_more)["goldens"] == {"used": [], "unused": []}
+
+
+def renamed(golden: Golden, name: str) -> Golden:
+    outputs = golden.outputs
+    return replace(golden, outputs=replace(outputs, prompt_set=replace(outputs.prompt_set, name=name)))
