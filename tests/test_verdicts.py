@@ -339,6 +339,15 @@ def test_a_model_that_changed_during_the_run_is_red() -> None:
     assert codes(between(PROVENANCE, replace(QUANTIZED, model_id="sha256:bb"))) == {ReasonCode.MODEL_CHANGED}
 
 
+def test_prompts_that_became_other_tokens_cannot_be_compared() -> None:
+    entry = evidence()
+    first, *rest = entry.candidate.outputs
+    outputs = (replace(first, prompt_token_ids=(1, 2)), *rest)
+    verdict = verdict_on(replace(entry, candidate=replace(entry.candidate, outputs=outputs)))
+    assert (verdict.verdict, codes(verdict)) == (FAIL, {ReasonCode.MODEL_CHANGED})
+    assert "1 of 32 prompts of small (e.g. p00) became other tokens than for the baseline" in verdict.summary
+
+
 def test_a_baseline_that_degenerates_itself_vouches_for_nobody() -> None:
     verdict = verdict_on(evidence(text=loop, baseline_text=loop))
     assert verdict.verdict is FAIL
