@@ -1,6 +1,7 @@
 """Options: what the command line and the ini file say, as one frozen `Settings`.
 
-Every option has an ini twin: ``--kv-dtypes`` is ``kv_dtypes``. The command line wins.
+Every option has an ini twin: ``--kv-dtypes`` is ``kv_dtypes``. The command line wins. Only what lets a run
+write goldens has none: each time, somebody is to ask for it.
 """
 
 from __future__ import annotations
@@ -53,16 +54,24 @@ class Settings:
     timeout: float
     policy: Path | None
     golden_dir: Path
+    golden_update: str | None
+    """``new`` or ``all`` if kv tests are to make goldens instead of judging."""
+    golden_allow_ci: bool
 
     @property
     def is_baseline_golden(self) -> bool:
         """Whether the baseline is read from goldens, and no engine started for it."""
-        return self.baseline.partition(":")[0] == GOLDEN
+        return self.baseline.partition(":")[0] == GOLDEN and not self.golden_update
 
     @property
     def baseline_dtype(self) -> str:
         """The kv dtype of the baseline, whether it runs or is read."""
         return DEFAULT_BASELINE if self.baseline == GOLDEN else self.baseline.removeprefix(f"{GOLDEN}:")
+
+    @property
+    def baseline_name(self) -> str:
+        """What the baseline is called: while goldens are refreshed, the engine behind them runs."""
+        return self.baseline_dtype if self.golden_update else self.baseline
 
     @property
     def dtypes_to_run(self) -> tuple[str, ...]:
@@ -77,7 +86,10 @@ class Settings:
 
     @property
     def summary(self) -> str:
-        """What is held against what, in a few words."""
+        """What is held against what, or refreshed, in a few words."""
+        if self.golden_update:
+            dtypes, models = ", ".join(self.dtypes), ", ".join(self.models)
+            return f"refreshing goldens ({self.golden_update}) of {dtypes} on {models} in {self.golden_dir}"
         against = self.baseline
         if self.is_baseline_golden:
             idle = (
@@ -90,6 +102,16 @@ class Settings:
 def add_options(parser: pytest.Parser) -> None:
     """Register the option group, and an ini twin for each option."""
     group = parser.getgroup("kvcache", "quantized kv cache (pytest-kvcache)")
+    group.addoption(
+        "--kv-golden-update",
+        help="write the goldens that kv tests need, missing ones or all, instead of running these tests",
+        choices=("new", "all"),
+    )
+    group.addoption(
+        "--kv-golden-allow-ci",
+        help="write goldens also where CI is set in the environment",
+        action="store_true",
+    )
 
     def option(flag: str, help_text: str, **settings: Any) -> None:
         group.addoption(flag, help=help_text, **settings)
@@ -151,8 +173,14 @@ def read_settings(config: pytest.Config) -> Settings:
     for flag, file in (("--kv-prompts", prompts), ("--kv-policy", policy)):
         if file is not None and not file.is_file():
             raise UsageError(f"{flag}: there is no file {file}: check the path")
+    dtypes = _split(text("dtypes"), "--kv-dtypes")
+    update = config.getoption("kv_golden_update")
+    if update and not dtypes:
+        raise UsageError(
+            f"--kv-golden-update={update} was given without kv dtypes: add --kv-dtypes={DEFAULT_BASELINE}"
+        )
     return Settings(
-        dtypes=_split(text("dtypes"), "--kv-dtypes"),
+        dtypes=dtypes,
         dtypes_on_command_line=config.getoption("kv_dtypes") is not None,
         models=_split(text("models"), "--kv-models"),
         baseline=text("baseline") or DEFAULT_BASELINE,
@@ -163,6 +191,8 @@ def read_settings(config: pytest.Config) -> Settings:
         timeout=_number(text("timeout"), "--kv-timeout", float) or DEFAULT_TIMEOUT,
         policy=policy,
         golden_dir=path("golden_dir") or Path(config.rootpath, DEFAULT_GOLDEN_DIR),
+        golden_update=update,
+        golden_allow_ci=config.getoption("kv_golden_allow_ci"),
     )
 
 
@@ -184,7 +214,7 @@ def make_targets(settings: Settings, policy: Policy) -> tuple[Target, ...]:
     dtypes = {_identity(name, policy): name for name in settings.dtypes_to_run}
     to_start = [] if settings.is_baseline_golden else [baseline]
     check_runnable([*to_start, *(_base_dtype(name, policy) for name in dtypes.values())])
-    if set(dtypes) == set(to_start):
+    if set(dtypes) == set(to_start) and not settings.golden_update:
         raise UsageError(
             f"--kv-dtypes={','.join(settings.dtypes)} names only the baseline: "
             f"add a candidate, e.g. --kv-dtypes=fp8,{baseline}"
@@ -232,7 +262,7 @@ def _target(model: str, model_name: str, name: str, settings: Settings, policy: 
         kv_dtype=variant.kv_cache_dtype if variant is not None else name,
         variant=name if variant is not None else None,
         baseline=baseline_spec,
-        baseline_id=f"{model_name}-{slug(settings.baseline)}",
+        baseline_id=f"{model_name}-{slug(settings.baseline_name)}",
     )
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pytest_kvcache.engines.pool import Notify
     from pytest_kvcache.handle import EngineHandle
     from pytest_kvcache.session import Session
+    from pytest_kvcache.updating import Updating
 
 VERDICT: pytest.StashKey[Verdict] = pytest.StashKey()
 PROGRESS = "progress.log"
@@ -94,6 +95,13 @@ class Run:
         self._results: report.Results | None = None
         self._session: Session | None = None
         self._follower: ProgressFollower | None = None
+        self._updating: Updating | None = None
+        if settings.golden_update is not None:
+            from pytest_kvcache.updating import begin
+
+            self._updating = begin(
+                settings.golden_update, settings.golden_dir, self._policy, allow_ci=settings.golden_allow_ci
+            )
 
     @property
     def session(self) -> Session:
@@ -168,7 +176,7 @@ class Run:
         except UsageError as error:
             self._wrong = error
             return
-        candidates_only = "kv_verdict" in metafunc.fixturenames
+        candidates_only = "kv_verdict" in metafunc.fixturenames and self._updating is None
         admitted = [t for t in self._targets if marker.admits(t) and not (candidates_only and t.is_baseline)]
         params = [pytest.param(t, id=t.id) for t in admitted] or [NO_TARGET]
         metafunc.parametrize("vllm_engine", params, indirect=True, scope="session")
@@ -200,6 +208,9 @@ class Run:
             item.user_properties.append((TARGET_PROPERTY, request.target.id))
         if (kv_items or self._deselected) and not session.config.option.collectonly:
             self._store().put_declared(sum_up(kv_items, self._requests, self._deselected))
+            if self._updating is not None:
+                asked = zip(kv_items, self._requests, strict=True)
+                self._requests = self._updating.plan(self._store(), asked)
 
     def _refuse(self, error: UsageError) -> None:
         """End with exit status 4; a worker cannot, so it leaves word for the controller and runs nothing."""
@@ -208,6 +219,11 @@ class Run:
         self._store().put_refusal(str(error))
 
     # Outcomes
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """In update mode, make what a test needs, before any of its fixtures is set up."""
+        if self._updating is not None and is_kv(item):
+            self._updating.run(item, self._store(), self.session)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -246,6 +262,8 @@ class Run:
         return made
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._updating is not None:
+            self._updating.note(report)
         is_kv_test = any(name == TARGET_PROPERTY for name, _ in report.user_properties)
         is_plain_skip = report.skipped and not hasattr(report, "wasxfail")
         if is_kv_test and (report.when == "call" or report.failed) and not is_plain_skip:
@@ -262,13 +280,16 @@ class Run:
             self._follower.stop()
         if self._is_worker or session.config.option.collectonly:
             return
+        store = self._store() if self._directory.exists() else None
+        if store and (refusal := store.refusal()):
+            self._lines.append(f"ERROR: {refusal}")
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            return
+        if self._updating is not None:
+            self._lines += self._updating.finish(store, session)
+            return
         declared = None
-        if self._directory.exists():
-            store = self._store()
-            if refusal := store.refusal():
-                self._lines.append(f"ERROR: {refusal}")
-                session.exitstatus = pytest.ExitCode.USAGE_ERROR
-                return
+        if store:
             declared = store.declared()
             self._write_reports(store, declared)
         complaint = self._complaint(declared)
@@ -279,7 +300,7 @@ class Run:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._is_worker or not (self._results or self._lines):
             return
-        terminalreporter.section("kv cache verdicts", sep="=")
+        terminalreporter.section("kv goldens" if self._updating else "kv cache verdicts", sep="=")
         if self._results:
             for line in report.verdict_lines(self._results, width=terminalreporter._tw.fullwidth):
                 for segment in line:

@@ -1,0 +1,346 @@
+"""Update mode: kv tests make goldens and judge nothing; all are written by one process, or none.
+
+The engines are scripted; what is proven here is the plugin, not vLLM.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from plugin_project import CONFTEST, GATE, OUTPUT_TEST, VERDICT_TEST, engines_started
+
+SHORT = "--kv-max-tokens=24"
+BASELINE = ("--kv-dtypes=auto", "--kv-models=scripted/model", SHORT)
+BOTH = (*GATE, SHORT)
+LONG = "--kv-max-tokens=160"
+"""After the above, for those who must see a loop or give a verdict."""
+ALL = "--kv-golden-update=all"
+NEW = "--kv-golden-update=new"
+OTHERWISE = "--kv-engine-arg=says=other"
+"""Makes the scripted engine write other texts."""
+NOTHING_WRITTEN = "red: no golden was written: *"
+
+
+def source_of(prompt_set: str, name: str) -> str:
+    """Return the source of a test that compares with the baseline."""
+    return f"""
+import pytest
+
+@pytest.mark.kv_sensitive(prompts="{prompt_set}")
+def test_{name}(kv_baseline):
+    pass
+"""
+
+
+TWO_SETS = source_of("smoke", "plain") + source_of("smoke-penalised", "penalised")
+OWN_GOLDEN = """
+import pytest
+
+@pytest.mark.kv_sensitive(prompts="smoke", dtypes=["fp8"])
+def test_own(kv_golden):
+    pass
+"""
+WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+
+
+@pytest.fixture(autouse=True)
+def outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+
+
+def goldens(project: pytest.Pytester) -> dict[str, tuple[bytes, int]]:
+    """Return content and time of every file below the golden directory."""
+    root = project.path / "golden"
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def texts(project: pytest.Pytester) -> list[str]:
+    return sorted(Path(name).name for name in goldens(project) if name.endswith(".json"))
+
+
+def add_to_conftest(project: pytest.Pytester, source: str) -> None:
+    project.makeconftest(CONFTEST + source)
+
+
+class TestRefreshing:
+    @WORKERS
+    def test_verdicts_are_skipped_and_their_baselines_goldens_written(
+        self, project: pytest.Pytester, workers: tuple[str, ...]
+    ) -> None:
+        project.makepyfile(VERDICT_TEST + OUTPUT_TEST)
+        result = project.runpytest(*BASELINE, ALL, "-rs", *workers)
+        result.assert_outcomes(skipped=2, passed=1)
+        assert result.ret == 0
+        assert engines_started(project) == ["auto"]
+        assert texts(project) == ["smoke-24.auto.cpu.json", "smoke-penalised-24.auto.cpu.json"]
+        result.stdout.fnmatch_lines(["*refreshed smoke of model-auto; refreshed smoke-penalised of *"])
+        result.stdout.fnmatch_lines(["*this test needs no golden*"])
+        result.stdout.fnmatch_lines(["*= kv goldens =*", "*new*", "written: *smoke-24.auto.cpu.json"])
+        assert not (project.path / ".kvcache" / "results.json").exists()
+
+    @WORKERS
+    def test_refreshing_without_a_change_touches_no_file(
+        self, project: pytest.Pytester, workers: tuple[str, ...]
+    ) -> None:
+        project.makepyfile(VERDICT_TEST)
+        project.runpytest(*BOTH, ALL, *workers)
+        before = goldens(project)
+        result = project.runpytest(*BOTH, ALL, *workers)
+        assert result.ret == 0
+        assert before
+        assert goldens(project) == before
+        result.stdout.fnmatch_lines(["nothing to write*"])
+
+    def test_new_starts_no_engine_for_goldens_that_are_there(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TWO_SETS)
+        project.runpytest(*BASELINE, NEW, "-k", "plain")
+        [plain] = texts(project)
+        before = goldens(project)
+        result = project.runpytest(*BASELINE, NEW, OTHERWISE, "-rs")
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["*smoke of model-auto is left as it is*"])
+        assert {name: goldens(project)[name] for name in before} == before
+        assert texts(project) == [plain, "smoke-penalised-24.auto.cpu.json"]
+        starts = len(engines_started(project))
+        assert project.runpytest(*BASELINE, NEW, OTHERWISE).ret == 0
+        assert len(engines_started(project)) == starts
+
+    def test_all_shows_what_changes_and_writes_it(self, project: pytest.Pytester) -> None:
+        project.makepyfile(VERDICT_TEST)
+        project.runpytest(*BASELINE, ALL)
+        before = goldens(project)
+        result = project.runpytest(*BASELINE, ALL, OTHERWISE)
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["*other texts*", "*provenance: *other*", "written: *"])
+        after = goldens(project)
+        assert all(after[name] != before[name] for name in before if name.endswith(".json"))
+
+    @pytest.mark.parametrize("selection", [("-k", "plain"), ("test_one.py",)])
+    def test_a_partial_run_touches_nothing_else(
+        self, project: pytest.Pytester, selection: tuple[str, ...]
+    ) -> None:
+        project.makepyfile(
+            test_one=source_of("smoke", "plain"), test_two=source_of("smoke-penalised", "penalised")
+        )
+        project.runpytest(*BASELINE, ALL)
+        before = goldens(project)
+        assert len(texts(project)) == 2
+        project.runpytest(*BASELINE, ALL, OTHERWISE, *selection)
+        changed = {name for name, file in goldens(project).items() if before.get(name) != file}
+        assert "scripted--model/smoke-24.auto.cpu.json" in changed
+        assert not any("penalised" in name for name in changed | (before.keys() - goldens(project).keys()))
+
+    def test_a_candidates_own_golden_is_made_by_the_candidate_alone(self, project: pytest.Pytester) -> None:
+        project.makepyfile(OWN_GOLDEN)
+        assert project.runpytest(*BOTH, ALL).ret == 0
+        assert engines_started(project) == ["fp8_e4m3"]
+        assert texts(project) == ["smoke-24.fp8_e4m3.cpu.json"]
+
+    def test_a_golden_that_no_test_needs_any_more_is_not_deleted(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TWO_SETS)
+        project.runpytest(*BASELINE, ALL)
+        before = goldens(project)
+        project.makepyfile(OWN_GOLDEN)
+        project.runpytest(*BOTH, ALL)
+        assert before.items() <= goldens(project).items()
+
+    def test_a_baseline_that_is_read_from_goldens_is_run_to_refresh_them(
+        self, project: pytest.Pytester
+    ) -> None:
+        project.makepyfile(VERDICT_TEST)
+        assert project.runpytest(*BOTH, "--kv-baseline=golden", ALL).ret == 0
+        assert engines_started(project) == ["auto"]
+        assert len(texts(project)) == 2
+
+    def test_what_a_refresh_writes_is_what_a_gate_reads(self, project: pytest.Pytester) -> None:
+        project.makepyfile(VERDICT_TEST)
+        project.runpytest(*BASELINE, ALL, LONG)
+        result = project.runpytest(*BOTH, LONG, "--kv-baseline=golden")
+        result.assert_outcomes(passed=1)
+        assert engines_started(project) == ["auto", "fp8_e4m3"]
+
+    def test_a_test_that_is_skipped_by_its_own_mark_asks_for_nothing(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TWO_SETS.replace("@pytest", "@pytest.mark.skip\n@pytest", 1))
+        result = project.runpytest(*BASELINE, ALL)
+        result.assert_outcomes(skipped=2)
+        assert result.ret == 0
+        assert texts(project) == ["smoke-penalised-24.auto.cpu.json"]
+
+    def test_collecting_only_writes_nothing(self, project: pytest.Pytester) -> None:
+        project.makepyfile(VERDICT_TEST)
+        assert project.runpytest(*BASELINE, ALL, "--collect-only").ret == 0
+        assert not engines_started(project)
+        assert not (project.path / "golden").exists()
+        assert not (project.path / ".kvcache").exists()
+
+
+class TestRefusing:
+    @pytest.mark.parametrize(
+        ("fault", "why"),
+        [
+            ("script=loop", "*degenerate*"),
+            ("script=empty", "*no text*"),
+            ("resolves_to=fp8_e4m3", "*quantized*--kv-baseline=golden:bfloat16*"),
+        ],
+    )
+    def test_a_baseline_that_cannot_be_trusted_leaves_all_as_it_was(
+        self, project: pytest.Pytester, fault: str, why: str
+    ) -> None:
+        project.makepyfile(VERDICT_TEST)
+        project.runpytest(*BASELINE, ALL, LONG)
+        before = goldens(project)
+        result = project.runpytest(*BASELINE, ALL, LONG, f"--kv-engine-arg={fault}")
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([NOTHING_WRITTEN + why])
+        assert goldens(project) == before
+
+    def test_in_ci_it_must_be_allowed_by_name(
+        self, project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CI", "true")
+        project.makepyfile(VERDICT_TEST)
+        result = project.runpytest(*BASELINE, ALL)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: goldens are not refreshed in CI*--kv-golden-allow-ci"])
+        assert not (project.path / "golden").exists()
+        assert project.runpytest(*BASELINE, ALL, "--kv-golden-allow-ci").ret == 0
+        assert len(texts(project)) == 2
+
+    def test_without_kv_dtypes_it_is_a_usage_error(self, project: pytest.Pytester) -> None:
+        project.makepyfile(VERDICT_TEST)
+        result = project.runpytest(ALL)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: --kv-golden-update*--kv-dtypes*"])
+
+    @pytest.mark.parametrize("option", ["--kv-golden-update", "--kv-golden-update=some"])
+    def test_a_value_is_required(self, project: pytest.Pytester, option: str) -> None:
+        project.makepyfile(VERDICT_TEST)
+        assert project.runpytest(*BASELINE, option).ret == pytest.ExitCode.USAGE_ERROR
+
+    def test_the_ini_file_cannot_ask_for_it(self, project: pytest.Pytester) -> None:
+        project.makepyfile(OUTPUT_TEST)
+        project.makeini("[pytest]\nkv_golden_update = all\nkv_golden_allow_ci = true\n")
+        result = project.runpytest(*GATE)
+        result.assert_outcomes(passed=3, warnings=result.parseoutcomes().get("warnings", 0))
+        assert not (project.path / "golden").exists()
+
+    def test_a_selection_that_needs_no_golden_is_red(self, project: pytest.Pytester) -> None:
+        project.makepyfile(OUTPUT_TEST)
+        result = project.runpytest(*BASELINE, ALL)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "no test that was selected needs one*"])
+
+
+class TestAborting:
+    """Whatever is missing, nothing is written, the exit status is not 0, and one line says why."""
+
+    @WORKERS
+    def test_an_engine_that_breaks(self, project: pytest.Pytester, workers: tuple[str, ...]) -> None:
+        project.makepyfile(VERDICT_TEST)
+        result = project.runpytest(*BASELINE, ALL, "--kv-engine-arg=crash_at=scoring", *workers)
+        result.assert_outcomes(errors=1)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "1 of 1 tests *test_verdict*died while scoring*"])
+        assert "Traceback" not in result.stdout.str()
+        assert not goldens(project)
+
+    def test_a_set_that_the_engine_refuses(self, project: pytest.Pytester) -> None:
+        project.makepyfile(
+            VERDICT_TEST
+            + """
+@pytest.mark.kv_sensitive(prompts="full-penalised")
+def test_refused(kv_baseline):
+    pass
+"""
+        )
+        result = project.runpytest(*BASELINE, ALL, "--kv-engine-arg=refuses_prompts=32")
+        result.assert_outcomes(skipped=1, errors=1)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "1 of 2 tests *test_refused*scripted refusal*"])
+        assert not goldens(project)
+
+    def test_a_killed_worker(self, project: pytest.Pytester) -> None:
+        add_to_conftest(
+            project,
+            """
+import os, signal, pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    if "penalised" in item.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+""",
+        )
+        project.makepyfile(TWO_SETS)
+        result = project.runpytest(*BASELINE, ALL, "-n", "2")
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "1 of 2 tests *test_penalised*did not run*died*"])
+        assert not goldens(project)
+
+    @WORKERS
+    def test_a_missing_shard(self, project: pytest.Pytester, workers: tuple[str, ...]) -> None:
+        add_to_conftest(
+            project,
+            """
+from pytest_kvcache.shards import Shards
+
+put = Shards.put
+Shards.put = lambda self, test: put(self, test) if "plain" in test else None
+""",
+        )
+        project.makepyfile(TWO_SETS)
+        result = project.runpytest_subprocess(*BASELINE, ALL, *workers)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        # A test that leaves no shard is told from one that its own mark skipped.
+        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "*test_penalised*"])
+        assert not goldens(project)
+
+    @pytest.mark.parametrize("option", ["-x", "--maxfail=1"])
+    def test_a_run_that_stops_at_a_failure(self, project: pytest.Pytester, option: str) -> None:
+        project.makepyfile("def test_unrelated(): assert False\n" + TWO_SETS)
+        result = project.runpytest(*BASELINE, ALL, option)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "2 of 2 tests *test_plain*did not run*"])
+        assert not goldens(project)
+
+    def test_an_unrelated_failure_stops_no_refresh_and_stays_red(self, project: pytest.Pytester) -> None:
+        project.makepyfile("def test_unrelated(): assert False\n" + TWO_SETS)
+        assert project.runpytest(*BASELINE, ALL).ret == pytest.ExitCode.TESTS_FAILED
+        assert len(texts(project)) == 2
+
+    def test_an_interrupt_even_if_all_was_made(self, project: pytest.Pytester) -> None:
+        project.makepyfile(VERDICT_TEST + "\ndef test_interrupt(): raise KeyboardInterrupt\n")
+        result = project.runpytest_subprocess(*BASELINE, ALL)
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "*interrupted*"])
+        assert not goldens(project)
+
+    def test_a_full_disk_leaves_the_old_goldens(self, project: pytest.Pytester) -> None:
+        project.makepyfile(VERDICT_TEST)
+        project.runpytest(*BASELINE, ALL)
+        before = goldens(project)
+        add_to_conftest(
+            project,
+            """
+import os, pytest
+
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish():
+    os.fsync = full
+""",
+        )
+        result = project.runpytest_subprocess(*BASELINE, ALL, OTHERWISE)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "*No space left on device*"])
+        assert goldens(project) == before
+
+    def test_a_wrong_marker_under_xdist(self, project: pytest.Pytester) -> None:
+        project.makepyfile(VERDICT_TEST.replace("prompts", "promts"))
+        result = project.runpytest(*BASELINE, ALL, "-n", "2")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert not goldens(project)
