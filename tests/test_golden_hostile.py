@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import lzma
 import os
 import random
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden_mutations import outcome, study
+from golden_mutations import bit_flipped, outcome, overwritten, study, truncated
 from golden_samples import golden
 
 from pytest_kvcache.errors import GoldenError
@@ -132,5 +134,19 @@ def test_random_values_under_a_good_seal_never_break_the_reader(path: Path) -> N
                 break
             place = place[key]
         place[key] = rng.choice(values)
+        path.write_bytes(sealed(value))
+        assert not outcome(path).startswith("TRACEBACK")
+
+
+def test_a_forged_sidecar_is_refused_or_is_another_golden(path: Path) -> None:
+    rng = random.Random(4)
+    value, original = json.loads(path.read_bytes()), lzma.decompress(sidecar(path).read_bytes())
+    del value["checksum"]
+    for _ in range(200):
+        body = rng.choice([bit_flipped, truncated, overwritten])(original, rng)
+        packed = lzma.compress(body, preset=0)
+        digest = hashlib.sha256(packed).hexdigest()
+        value["sidecar"] = {"file": name_of(golden()).sidecar_file(digest), "sha256": digest}
+        path.with_name(value["sidecar"]["file"]).write_bytes(packed)
         path.write_bytes(sealed(value))
         assert not outcome(path).startswith("TRACEBACK")
