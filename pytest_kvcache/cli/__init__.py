@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pytest_kvcache.cli import _models
+from pytest_kvcache.cli import _golden, _models
 from pytest_kvcache.cli._common import UNUSABLE, say
 from pytest_kvcache.errors import KvCacheError
+from pytest_kvcache.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,12 +22,12 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``kvcache`` with ``argv`` (default: the process's arguments) and return its exit status."""
-    arguments = _parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = arguments.run
     try:
+        arguments = _parser().parse_args(argv)
+        run: Callable[[argparse.Namespace], int] = arguments.run
         return run(arguments)
     except KvCacheError as error:
-        say(f"kvcache: {error}")
+        say(f"kvcache: {redact(str(error))}")
         return UNUSABLE
     except KeyboardInterrupt:
         say("kvcache: interrupted")
@@ -40,5 +41,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 fine, 1 a finding, 2 used wrongly or could not run.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _golden.add_to(commands)
     _models.add_to(commands)
     return parser

@@ -7,6 +7,9 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from pytest_kvcache.errors import UsageError
+from pytest_kvcache.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -33,15 +36,34 @@ def add_action(
     return parser
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Return the names of a list, each once. Raises `UsageError` for an empty one."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UsageError(f"the list {text!r} has an empty name: separate names by single commas")
+    return tuple(dict.fromkeys(parts))
+
+
+def seconds(text: str) -> float:
+    """Return a time. Raises `UsageError` unless it is a positive number of seconds."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise UsageError(f"{text!r} is no time: give a positive number of seconds")
+    return number
+
+
 def print_json(value: Json) -> None:
     print(json.dumps(value, indent=2))
 
 
 def print_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        print(line)
+        print(printable(line))
 
 
 def say(line: str) -> None:
     """Write a line of progress, or an error, to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)

@@ -1,0 +1,71 @@
+"""Which goldens a command is about: those that it names, all of a directory, or those that a run left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pytest_kvcache.errors import UsageError
+from pytest_kvcache.golden import GoldenDirectory, GoldenName
+from pytest_kvcache.report import read_results
+
+_MAKE = "make goldens with kvcache golden refresh --kv-models=MODEL --prompts=smoke"
+
+
+def existing(root: Path) -> GoldenDirectory:
+    """Return the golden directory at ``root``. Raises `UsageError` if there is none."""
+    if not root.is_dir():
+        what = "is no directory" if root.exists() else "does not exist"
+        raise UsageError(f"the golden directory {root} {what}: check --kv-golden-dir, or {_MAKE}")
+    return GoldenDirectory(root)
+
+
+def named(paths: Iterable[Path], files: Sequence[Path], root: Path) -> tuple[Path, ...]:
+    """Return those of the paths that ``files`` mean, however these are written, each once; or all.
+
+    Raises `UsageError` for a file that is none of them, and if there are no paths.
+    """
+    places = {_place(path): path for path in paths}
+    if not places:
+        raise UsageError(f"there is no golden in {root}: check --kv-golden-dir, or {_MAKE}")
+    for file in files:
+        if _place(file) not in places:
+            what = "is no golden of" if file.exists() else "does not exist, and so is no golden of"
+            raise UsageError(f"{file} {what} {root}: check the path, and --kv-golden-dir")
+    return tuple(dict.fromkeys(places[_place(file)] for file in files)) or tuple(places.values())
+
+
+def chosen(directory: GoldenDirectory, files: Sequence[Path]) -> dict[GoldenName, Path]:
+    """Return the goldens that ``files`` mean, or all of them, with their paths. Raises as `named`."""
+    known = {directory.path(name): name for name in directory.names()}
+    return {known[path]: path for path in named(known, files, directory.root)}
+
+
+def unused(directory: GoldenDirectory, results: Path) -> tuple[GoldenName, ...]:
+    """Return the goldens that a run did not use, as its results say, and that are still there.
+
+    Raises `UsageError` for results that cannot be read, or are of a run that cannot know: a partial one,
+    one without goldens, or with those of another directory.
+    """
+    again = "run all tests with --kv-baseline=golden, then prune"
+    try:
+        of_run = read_results(results)
+    except UsageError as error:
+        raise UsageError(f"{error}; {again}") from None
+    selection = of_run.run.selection
+    if not of_run.run.complete or selection.keyword or selection.mark or selection.deselected:
+        raise UsageError(f"the run of {results} was partial, so it cannot say which are unused; {again}")
+    if not of_run.goldens.used:
+        raise UsageError(f"the run of {results} used no goldens, so it cannot say which are unused; {again}")
+    there = {name.path(Path()).as_posix(): name for name in directory.names()}
+    for file in of_run.goldens.used:
+        if file not in there:
+            raise UsageError(
+                f"the run of {results} used {file}, not in {directory.root}: check --kv-golden-dir"
+            )
+    return tuple(name for file, name in there.items() if file in of_run.goldens.unused)
+
+
+def _place(path: Path) -> Path:
+    """Return where a file lies; a link is not followed, for it is no golden."""
+    return path.parent.resolve() / path.name

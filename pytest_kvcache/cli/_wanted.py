@@ -1,0 +1,103 @@
+"""Which goldens a command makes: those that are there, by what they say of themselves, or new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+from pytest_kvcache.cli._chosen import chosen
+from pytest_kvcache.cli._common import say
+from pytest_kvcache.dtypes import check_dtype, check_runnable, is_quantized
+from pytest_kvcache.engines.devices import platforms
+from pytest_kvcache.errors import GoldenError, UsageError
+from pytest_kvcache.files import slug
+from pytest_kvcache.golden import GoldenDirectory, GoldenName, read
+from pytest_kvcache.models import check_model
+from pytest_kvcache.plan import Target, is_scored
+from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
+from pytest_kvcache.records import EngineSpec, Golden, PromptSet
+from pytest_kvcache.refresh import Want
+
+
+def again(directory: GoldenDirectory, files: Sequence[Path]) -> tuple[Want, ...]:
+    """Return what makes the goldens in ``files`` anew, or all that this machine can make.
+
+    Those of another platform are left out if they are not named, and that is said. Raises `UsageError`
+    if they are named, if nothing is left, and if a golden's model is not there.
+    """
+    goldens = chosen(directory, files)
+    for name in [name for name in goldens if name.platform not in platforms()]:
+        elsewhere = f"{goldens.pop(name)} is of platform {name.platform}, and this machine is of another"
+        if files:
+            raise UsageError(f"{elsewhere}: leave it out here")
+        say(f"kvcache: {elsewhere}: it is left as it is")
+    if not goldens:
+        raise UsageError(f"no golden in {directory.root} is of this machine's platform: nothing can be made")
+    return tuple(want_again(_read(path, name)) for name, path in goldens.items())
+
+
+def new(models: Iterable[str], dtypes: Iterable[str], prompt_sets: Iterable[str]) -> tuple[Want, ...]:
+    """Return what makes the goldens of every model under every kv dtype for every prompt set.
+
+    Prompt sets are shipped ones by their name, or files. Raises `UsageError` for what does not exist.
+    """
+    sets = [load_prompt_set(name) for name in prompt_sets]
+    specs = dict.fromkeys(EngineSpec(model, check_dtype(dtype)) for model, dtype in product(models, dtypes))
+    return tuple(_want(spec, spec.kv_cache_dtype, prompt_set) for spec in specs for prompt_set in sets)
+
+
+def want_again(golden: Golden) -> Want:
+    """Return what makes a golden anew: its own engine, and its prompts as they are `today`.
+
+    One that was stored without log-probabilities stays without.
+    """
+    spec = replace(golden.outputs.spec, golden=None)
+    had_scores = golden.scores is not None or not is_scored(golden.prompt_set)
+    return _want(spec, golden.variant, today(golden.prompt_set), logprobs=had_scores)
+
+
+def may_be_baseline(variant: str, spec: EngineSpec) -> bool:
+    """Whether candidates can be held against a golden: that of a plain kv dtype which is not quantized."""
+    return variant == spec.kv_cache_dtype and not is_quantized(spec.kv_cache_dtype)
+
+
+def today(stored: PromptSet) -> PromptSet:
+    """Return a stored prompt set as it is now.
+
+    A shipped set is taken as the package has it now, but for the number of tokens, which is part of
+    the golden's name. A team's own is taken as it was stored, for a golden does not know the file; one
+    that took the place of a shipped set's prompts is known by sharing none with it.
+    """
+    if stored.name not in shipped_prompt_sets():
+        return stored
+    shipped = load_prompt_set(stored.name, max_tokens=stored.sampling.max_tokens)
+    ids = {prompt.id for prompt in stored.prompts}
+    return stored if ids.isdisjoint(prompt.id for prompt in shipped.prompts) else shipped
+
+
+def _want(spec: EngineSpec, variant: str, prompt_set: PromptSet, *, logprobs: bool = True) -> Want:
+    """Raises `UsageError` if the model is not there, or the kv dtype cannot run here."""
+    check_model(spec.model)
+    check_runnable([spec.kv_cache_dtype])
+    name = f"{slug(spec.model.removeprefix('ref:').rstrip('/').rpartition('/')[2])}-{variant}"
+    target = Target(
+        id=name,
+        spec=spec,
+        kv_dtype=spec.kv_cache_dtype,
+        variant=None if variant == spec.kv_cache_dtype else variant,
+        baseline=spec,
+        baseline_id=name,
+    )
+    return Want(target, prompt_set, may_be_baseline(variant, spec), logprobs)
+
+
+def _read(path: Path, name: GoldenName) -> Golden:
+    try:
+        return read(path)
+    except GoldenError as error:
+        raise GoldenError(
+            f"{error}; as it cannot say what it is of, name that to write it anew: kvcache golden refresh "
+            f"--kv-models=MODEL --prompts={name.prompt_set} --kv-dtypes={name.variant}"
+        ) from None
