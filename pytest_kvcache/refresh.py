@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from pytest_kvcache.dtypes import is_quantized
 from pytest_kvcache.errors import GoldenError, UsageError
 from pytest_kvcache.golden import GoldenDirectory, GoldenName, as_kept, name_of
 from pytest_kvcache.golden_diff import GoldenChange, compare_goldens, refusals
@@ -98,11 +99,7 @@ class Refresh:
         return Review(
             goldens=tuple(golden for _, golden in pairs),
             changes=tuple(self._change(golden) for _, golden in pairs),
-            refusals=tuple(
-                refusal
-                for want, golden in pairs
-                if (refusal := refusals(golden, policy.limits_for(want.target.spec.model), want.is_baseline))
-            ),
+            refusals=tuple(refusal for want, golden in pairs if (refusal := _refusal(want, golden, policy))),
         )
 
     def commit(self, review: Review) -> tuple[Path, ...]:
@@ -175,6 +172,13 @@ def check_may_write(environ: Mapping[str, str], *, allow_ci: bool) -> None:
             "goldens are not refreshed in CI (CI is set): refresh them elsewhere and commit them, "
             "or add --kv-golden-allow-ci"
         )
+
+
+def _refusal(want: Want, golden: Golden, policy: Policy) -> str | None:
+    asked, resolved = want.target.spec.kv_cache_dtype, golden.outputs.provenance
+    if is_quantized(asked) and not resolved.kv_cache_quantized:
+        return f"{name_of(golden)}: vLLM resolved {resolved.kv_cache_dtype}, so it is no golden of {asked}"
+    return refusals(golden, policy.limits_for(want.target.spec.model), want.is_baseline)
 
 
 def _digest(directory: GoldenDirectory, name: GoldenName) -> str | None:

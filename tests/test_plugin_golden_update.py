@@ -161,9 +161,12 @@ class TestRefreshing:
         result.assert_outcomes(passed=1)
         assert engines_started(project) == ["auto", "fp8_e4m3"]
 
-    def test_a_test_that_is_skipped_by_its_own_mark_asks_for_nothing(self, project: pytest.Pytester) -> None:
+    @WORKERS
+    def test_a_test_that_is_skipped_by_its_own_mark_asks_for_nothing(
+        self, project: pytest.Pytester, workers: tuple[str, ...]
+    ) -> None:
         project.makepyfile(TWO_SETS.replace("@pytest", "@pytest.mark.skip\n@pytest", 1))
-        result = project.runpytest(*BASELINE, ALL)
+        result = project.runpytest(*BASELINE, ALL, *workers)
         result.assert_outcomes(skipped=2)
         assert result.ret == 0
         assert texts(project) == ["smoke-penalised-24.auto.cpu.json"]

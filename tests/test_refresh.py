@@ -225,6 +225,13 @@ class TestRefusing:
     ) -> None:
         assert refresh(directory, make(tmp_path, candidate_want()))
 
+    def test_a_candidate_that_resolved_to_no_quantized_cache_is_refused(
+        self, tmp_path: Path, directory: GoldenDirectory
+    ) -> None:
+        made = make(tmp_path, candidate_want(resolves_to="bfloat16"))
+        [refusal] = Refresh(directory).review(made, Policy()).refusals
+        assert "vLLM resolved bfloat16, so it is no golden of fp8_e4m3" in refusal
+
     def test_scores_that_are_no_numbers_are_refused(self, tmp_path: Path, directory: GoldenDirectory) -> None:
         [(want, golden)] = make(tmp_path, baseline_wants()[0])
         assert golden.scores is not None
