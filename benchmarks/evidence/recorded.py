@@ -75,6 +75,17 @@ class Recordings:
         return Evidence(prompt_set, baseline, as_probed(candidate), theirs, ours, floor)
 
 
+def as_quiet(evidence: Evidence) -> Evidence:
+    """Take the baseline of an early recording for one that gives a text alone what it gives it in a batch.
+
+    No text was scored alone then. What stands in for the noise floor are those of ``docs/reruns.md``, on the
+    same processor: all lie below a third of each margin.
+    """
+    if evidence.baseline_scores is None or evidence.floor_scores is not None:
+        return evidence
+    return replace(evidence, floor_scores=evidence.baseline_scores)
+
+
 def as_probed(outputs: OutputSet) -> OutputSet:
     """Take the engine of an early recording for one that proved to read its cache.
 

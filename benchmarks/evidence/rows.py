@@ -11,7 +11,7 @@ import numpy as np
 
 from evidence.baseline_text import PromptFigures, disagreement, nll, prompt_figures
 from evidence.bootstrap import Estimate, bootstrap
-from evidence.recorded import BASELINE, Recordings, target
+from evidence.recorded import BASELINE, Recordings, as_quiet, target
 from evidence.tables import in_short
 from pytest_kvcache.endpoints import (
     Evidence,
@@ -141,7 +141,8 @@ def verdict_on(model: str, dtype: str, evidence: Sequence[Evidence]) -> Verdict:
     """Decide under the default limits, without declarations."""
     of = target(model, dtype)
     identity = Identity(of.id, of.spec.model, None, dtype, None, of.baseline_id)
-    return decide(identity, evidence, limits=Limits(), known_bad=None, today=date.today())
+    quiet = [as_quiet(each) for each in evidence]
+    return decide(identity, quiet, limits=Limits(), known_bad=None, today=date.today())
 
 
 def ends_in_loop(output: Output) -> bool:

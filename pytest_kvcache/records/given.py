@@ -211,8 +211,8 @@ class Golden:
     variant: str
     """The kv dtype in canonical form, or the name of a variant."""
     outputs: OutputSet
-    """The spec is that of the engine which wrote it; what differs between two equal runs (seconds, paths,
-    device numbers, capacity) is blank in the provenance."""
+    """The spec is that of the engine which wrote it, marked as a golden's; what differs between two equal
+    runs (seconds, paths, device numbers, capacity) is blank in the provenance."""
     scores: ScoreSet | None
     """By that engine of its own texts; None where log-probabilities were not wanted, or are not scored."""
     floor: ScoreSet | None
