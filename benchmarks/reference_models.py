@@ -15,7 +15,7 @@ of tables and samples, and ``DIR/reference-models.json`` with every figure:
 ``--runs`` names run directories of pytest whose outputs and scores are copied to ``DIR/run`` first. An
 engine is started only for what is not there yet, and what it produces is kept there too, so that an
 interrupted recording goes on where it stopped; with ``--recorded`` none is started. Verdicts are decided
-anew, under the default limits; runs recorded before noise floors were are judged without one.
+anew, under the default limits.
 
 Intervals of NLL and agreement are 95 % percentile bootstraps over prompts. Engines use the cores this process
 may use; prefix the command with ``taskset -c 0`` to leave the others alone.
@@ -94,6 +94,7 @@ def record(recordings: Recordings, models: Sequence[str]) -> None:
             session.outputs(each, prompt_set)
             if is_scored(prompt_set):
                 session.scores(each, prompt_set)
+                session.floor(each, prompt_set)
     finally:
         session.release()
 
@@ -111,7 +112,7 @@ def _arguments() -> argparse.Namespace:
         "--runs", nargs="+", type=_run_directory, default=[], metavar="DIR", help="earlier runs to read"
     )
     parser.add_argument(
-        "--recorded", action="store_true", help="start no engine; tasks may be missing and are then left out"
+        "--recorded", action="store_true", help="start no engine: do without what was not recorded"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     return parser.parse_args()

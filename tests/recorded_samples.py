@@ -29,7 +29,9 @@ def _record(store: RunStore, prompts: PromptSet) -> None:
     baseline = output_set(prompts, PROVENANCE, lambda i: _answer(prompts, i) or prose(i, 160))
     store.put_outputs(baseline)
     if is_scored(prompts):
-        store.put_scores(scores(baseline))
+        own = scores(baseline)
+        store.put_scores(own)
+        store.put_floor(replace(own, scores=tuple(score.first(32) for score in own.scores[:8])))
     for dtype, harm in HARM.items():
         knows = harm < 0.1
         candidate = output_set(

@@ -189,9 +189,8 @@ are means over prompts, also where a degenerate baseline voids the verdict. Outp
 """
 
 WITHOUT_FLOOR = """\
-Of the {all} candidates {without} were recorded before noise floors and the proof that scoring reads the
-cache were, so that neither took part there ([decisions](decisions.md) tells more, [reruns](reruns.md) have
-both).
+Of the {all} candidates {without} were judged without a noise floor, because their baselines were recorded
+before floors were.
 """
 
 JUDGED = """\
