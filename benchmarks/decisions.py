@@ -237,18 +237,19 @@ What this cannot tell: draws repeat prompts, so they say how verdicts vary with 
 prompts of another sort. Where texts are cut to fewer tokens, their characters are cut in proportion; tasks
 stay whole. The 4-bit models stand in the first table alone ("-": not measured): most of their baselines loop
 in more than half of their outputs, which voids every comparison (`baseline-degenerate`); draws of the others
-to which that happens by chance are no part of the cells either. The recording is older than the noise floor
-and the proof that scoring reads the cache, which are no part of these decisions; they are part of those on
-[engines run anew](reruns.md). There as here all engines ran on a processor, where only decoding alone
-changes the numbers. On a GPU any composition of a batch may, and the [noise
-floor](engines.md#the-noise-floor) measures but one other: what more of them do to verdicts no figure here
-shows.
+to which that happens by chance are no part of the cells either. Noise floors and the proof that scoring
+reads the cache are no part of these draws; they are part of the verdicts on [engines run anew](reruns.md).
+There as here all engines ran on a processor, where only decoding alone changes the numbers. On a GPU any
+composition of a batch may, and the [noise floor](engines.md#the-noise-floor) measures but one other: what
+more of them do to verdicts no figure here shows.
 """
 
 VERDICTS = """\
 ## Every reference model under either dtype
 
-The verdict on all prompts under the default limits, with 95 % intervals.
+The verdict on all prompts under the default limits, with 95 % intervals. Noise floors take part as far as
+they were recorded; for the proof that scoring reads the cache, which these engines were too early for,
+stands that of [another run](engines.md#scoring).
 """
 
 FALSE_ALARMS = """\
