@@ -18,7 +18,7 @@ from statistics import fmean
 
 import numpy as np
 
-from pytest_kvcache.measures.degeneration import find_degeneration, ran_away
+from pytest_kvcache.measures.degeneration import find_degeneration, is_empty, ran_away
 from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores, first_divergence
 from pytest_kvcache.measures.noninferiority import Differences, Judgement, Means, Sample, judge
 from pytest_kvcache.measures.paired import Interval, median_interval, share_interval
@@ -101,7 +101,7 @@ def find_faults(evidence: Sequence[Evidence]) -> list[Faults]:
         Faults(
             each.penalised,
             degenerate=(_is_degenerate(ours, prompt), _is_degenerate(theirs, prompt)),
-            empty=(_is_empty(ours), _is_empty(theirs)),
+            empty=(is_empty(ours), is_empty(theirs)),
             ran_away=(ran_away(ours, beside=theirs), ran_away(theirs, beside=ours)),
             suspicious=(_is_suspicious(ours, prompt, theirs), _is_suspicious(theirs, prompt, ours)),
         )
@@ -330,10 +330,6 @@ def cache_unread(evidence: Sequence[Evidence]) -> Iterator[Reason]:
 def _is_degenerate(output: Output, prompt: Prompt) -> bool:
     """Whether one signal suffices; empty outputs are counted by themselves."""
     return any(s.severity == "fail" and s.kind != "empty" for s in find_degeneration(output, prompt=prompt))
-
-
-def _is_empty(output: Output) -> bool:
-    return not output.text.strip()
 
 
 def _is_suspicious(output: Output, prompt: Prompt, beside: Output) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from pytest_kvcache.endpoints import Endpoint, Evidence
+from pytest_kvcache.endpoints import Comparisons, Endpoint, Evidence
 from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores
 from pytest_kvcache.records import Reason, ReasonCode
 
@@ -65,6 +65,16 @@ def not_probed(evidence: Sequence[Evidence]) -> Iterator[Reason]:
             )
             yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, "delta_nll", message)
             return
+
+
+def floor_unknown(comparisons: Comparisons, floors: Mapping[str, float]) -> Iterator[Reason]:
+    """Yield a reason if texts were compared, and nothing says how much of what they show is noise."""
+    if comparisons and not floors:
+        message = (
+            "too little evidence for a pass: none of the baseline's texts was scored alone, so the noise "
+            "floor is unknown: give floor_scores with the evidence"
+        )
+        yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, None, message)
 
 
 def _alone_beside_batch(evidence: Evidence) -> Iterator[ScoreComparison]:

@@ -14,6 +14,7 @@ from datetime import date
 from itertools import islice
 from typing import Literal
 
+from pytest_kvcache.details import divergence_detail
 from pytest_kvcache.endpoints import (
     Endpoint,
     Evidence,
@@ -33,6 +34,7 @@ from pytest_kvcache.policy import KnownBad, Limits
 from pytest_kvcache.records import (
     QUALITY_CODES,
     Coverage,
+    DivergenceDetail,
     Metric,
     OutputSet,
     PromptSet,
@@ -42,7 +44,7 @@ from pytest_kvcache.records import (
     Verdict,
     VerdictKind,
 )
-from pytest_kvcache.soundness import beside_noise, noise_floor, not_probed
+from pytest_kvcache.soundness import beside_noise, floor_unknown, noise_floor, not_probed
 
 __all__ = ["Evidence", "Identity", "decide", "failed", "outcome"]
 
@@ -70,6 +72,7 @@ def decide(
 ) -> Verdict:
     """Decide from outputs. Raises ValueError if the two sides do not answer the same prompts."""
     endpoints: list[Endpoint] = []
+    divergence = None
     faults = find_faults(evidence)
     reasons = _obstacles(identity, evidence)
     if not reasons:
@@ -77,12 +80,15 @@ def decide(
         reasons += _reasons_of(endpoints)
     if not reasons:
         comparisons = compare_all(evidence)
+        divergence = divergence_detail(comparisons)
         samples = {**primary_samples(comparisons), **secondary_samples(faults, evidence)}
-        judged = beside_noise(judge_endpoints(samples, limits), noise_floor(evidence))
+        floors = noise_floor(evidence)
+        judged = beside_noise(judge_endpoints(samples, limits), floors)
         measured = [*judged, *first_divergences(evidence), *figures(faults, evidence, samples)]
         endpoints += measured
         reasons += [*not_finite(comparisons), *_reasons_of(measured)]
-        reasons += [*too_little(comparisons, limits), *cache_unread(evidence), *not_probed(evidence)]
+        reasons += [*too_little(comparisons, limits), *cache_unread(evidence)]
+        reasons += [*not_probed(evidence), *floor_unknown(comparisons, floors)]
     kind, reasons = _declared(*outcome(reasons), known_bad, today)
     return _verdict(
         identity,
@@ -93,6 +99,7 @@ def decide(
         metrics={endpoint.name: endpoint.metric for endpoint in endpoints},
         ran=sum(len(each.candidate.outputs) for each in evidence),
         golden=_writers(each.baseline for each in evidence),
+        divergence=divergence,
     )
 
 
@@ -111,6 +118,7 @@ def _verdict(
     metrics: dict[str, Metric] | None = None,
     ran: int = 0,
     golden: str | None = None,
+    divergence: DivergenceDetail | None = None,
 ) -> Verdict:
     planned = sum(len(prompt_set.prompts) for prompt_set in prompt_sets)
     return Verdict(
@@ -128,6 +136,7 @@ def _verdict(
         reasons=tuple(reasons),
         coverage=Coverage(planned, ran, planned - ran),
         golden=golden,
+        divergence=divergence,
     )
 
 

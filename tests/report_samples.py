@@ -9,10 +9,14 @@ from verdict_samples import QUANTIZED
 
 from pytest_kvcache.records import (
     Coverage,
+    DivergenceDetail,
     EngineReport,
     EngineSpec,
+    Estimate,
     Excerpt,
+    KindFigures,
     Metric,
+    PositionFigure,
     PromptSetUse,
     Reason,
     ReasonCode,
@@ -63,10 +67,22 @@ PASSED = verdict(
             0.05, 0.046, 0.055, 64, margin=0.1, floor=0.001, alpha=0.0125, beta=0.2, detectable=0.108
         ),
         "kld": Metric(0.02, 0.018, 0.023, 64, margin=0.05, alpha=0.0125, beta=0.2, detectable=0.054),
+        "recall_loss": Metric(0.0, -0.14, 0.14, 24, margin=0.1, alpha=0.0125, beta=0.2, detectable=0.31),
         "same_top": Metric(0.925, 0.915, 0.934, 64, margin=0.85, floor=0.976),
         "degenerate_candidate": Metric(0.0, 0.0, 0.06, 64),
         "degenerate_baseline": Metric(0.0, 0.0, 0.06, 64),
     },
+    divergence=DivergenceDetail(
+        growth=Estimate(-0.004, -0.009, 0.001, 64),
+        bins=(
+            PositionFigure(0, 16, Estimate(0.031, 0.025, 0.038, 64)),
+            PositionFigure(16, 27, Estimate(0.018, None, None, 1)),
+        ),
+        kinds=(
+            KindFigures("code", *(Estimate(value, 0.04, 0.99, 8) for value in (0.061, 0.052, 0.906))),
+            KindFigures("chat", *(Estimate(value, 0.01, 0.99, 56) for value in (0.048, 0.016, 0.928))),
+        ),
+    ),
 )
 FAILED = verdict(
     VerdictKind.FAIL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import sys
 from dataclasses import replace
@@ -9,7 +10,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_samples import EMPTY, EXCERPT, FAILED, FROM_GOLDEN, FULL, LOOP, hostile_results, results, verdict
+from report_samples import (
+    EMPTY,
+    EXCERPT,
+    FAILED,
+    FROM_GOLDEN,
+    FULL,
+    LOOP,
+    PASSED,
+    hostile_results,
+    results,
+    verdict,
+)
 
 from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.records import Metric, Signal
@@ -60,6 +72,24 @@ def test_the_page_tells_verdicts_reasons_evidence_and_provenance() -> None:
         "64 of 64 outputs",
     ):
         assert part in text
+
+
+def test_the_page_tells_where_a_candidate_diverges_along_the_text_and_by_kind_of_prompt() -> None:
+    text = cells(html_page(results(PASSED)))
+    for part in (
+        "Along the text tokens KLD [95 %] prompts 1 to 16 0.031 [0.025, 0.038] 64 17 to 27 0.018 1 Growth",
+        "Growth over 100 tokens: -0.004 [-0.009, 0.001] nats",
+        "code 0.052 [0.040, 0.990] 0.061 [0.040, 0.990] 90.6 % 8 chat 0.016",
+    ):
+        assert part in text
+    assert "Along the text" not in html_page(results(FAILED))
+
+
+def test_the_page_tells_alpha_beta_and_the_detectable_harm_of_each_figure() -> None:
+    text = cells(html_page(results(PASSED)))
+    assert "n alpha beta detectable" in text
+    assert "delta_nll 0.050 [0.046, 0.055] 0.100 0.001 64 1.25 % 20 % 0.108" in text
+    assert "same_top 0.925 [0.915, 0.934] 0.850 0.976 64 - - -" in text
 
 
 def test_the_loop_is_marked_where_the_signal_lies() -> None:
@@ -131,6 +161,11 @@ def test_without_jinja2_one_line_names_the_extra(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(KvCacheError, match=r"pip install 'pytest-kvcache\[report\]'"):
         write_html(tmp_path, results(FAILED))
+
+
+def cells(page: str) -> str:
+    """Return a page's text with a blank between any two cells of its tables."""
+    return " ".join(re.sub("<[^>]+>", " ", page).split())
 
 
 class Page(HTMLParser):

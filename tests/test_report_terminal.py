@@ -49,7 +49,7 @@ why
     engine-failed: the engine did not start within 600 s
 
 harm that so many prompts show
-  gqa-fp8  delta_nll 0.108, kld 0.054 (alpha 1.25%, beta 20%)
+  gqa-fp8  delta_nll 0.108, kld 0.054, recall_loss 0.310 (alpha 1.25 %, beta 20 %)
 
 noise floor
   gqa-fp8  delta_nll 0.001
@@ -65,6 +65,17 @@ evidence
     candidate  He was a gentle soul, a gentle soul, a gentle soul, a gentle soul, a gentle soul, a
                gentle soul, a gentle soul, a gentle soul, a gentle soul, a gentle soul, a gentle…
     found      tandem-run: "a gentle soul, " 14 times"""
+
+
+def test_every_figure_that_was_judged_says_which_harm_it_would_show_however_many_there_are() -> None:
+    judged = Metric(0.0, 0.0, 0.1, 64, margin=0.1, alpha=0.0025, beta=0.2, detectable=0.25)
+    names = [f"excess_of_{number}" for number in range(10)]
+    sample = verdict(metrics={"same_top": Metric(0.9, 0.8, 1.0, 64), **dict.fromkeys(names, judged)})
+    _, said = plain(verdict_lines(results(sample), width=80)).split("\nharm that so many prompts show\n")
+    assert " ".join(said.split()) == (
+        "gqa-kbias-fp8 " + ", ".join(f"{name} 0.250" for name in names) + " (alpha 0.25 %, beta 20 %)"
+    )
+    assert max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

@@ -110,14 +110,26 @@ def test_figures_that_are_not_finite_alone_are_no_floor_to_trust() -> None:
     assert verdict.metrics["delta_nll"].floor == math.inf
 
 
-def test_without_texts_scored_alone_there_is_no_floor_and_no_reason() -> None:
-    bare = evidence()
+def test_without_texts_scored_alone_the_floor_is_unknown_and_nothing_passes() -> None:
+    bare = replace(evidence(), floor_scores=None)
     assert bare.baseline_scores is not None
     empty = replace(bare, floor_scores=replace(bare.baseline_scores, scores=()))
     for each in (bare, empty):
         verdict = verdict_on(each)
-        assert verdict.verdict is VerdictKind.PASS
+        assert verdict.verdict is VerdictKind.INCONCLUSIVE
+        assert codes(verdict) == {ReasonCode.TOO_LITTLE_EVIDENCE}
+        assert "noise floor is unknown" in verdict.summary
         assert verdict.metrics["delta_nll"].floor is None
+
+
+def test_harm_fails_also_where_the_floor_is_unknown() -> None:
+    sick = replace(evidence(delta=lambda i: 0.3 + 0.01 * (i % 3)), floor_scores=None)
+    assert codes(verdict_on(sick)) == {ReasonCode.DELTA_NLL}
+
+
+def test_what_is_not_scored_needs_no_floor() -> None:
+    penalised = evidence(prompt_set(sampling=PENALISED))
+    assert verdict_on(evidence(), penalised).verdict is VerdictKind.PASS
 
 
 def test_noise_alone_excuses_no_declared_failure() -> None:

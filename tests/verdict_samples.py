@@ -116,6 +116,11 @@ def scores(
     return ScoreSet(texts.spec, texts.prompt_set, texts.spec.key, tuple(made), 1.0)
 
 
+def alone(of: ScoreSet) -> ScoreSet:
+    """Score the beginnings of 8 texts once more, each by itself, without any noise."""
+    return replace(of, scores=tuple(score.first(32) for score in of.scores[:8]))
+
+
 def evidence(
     prompts: PromptSet | None = None,
     *,
@@ -130,7 +135,8 @@ def evidence(
     candidate = output_set(prompts, QUANTIZED, text, "fp8_e4m3")
     if prompts.sampling.penalised:
         return Evidence(prompts, baseline, candidate)
-    return Evidence(prompts, baseline, candidate, scores(baseline), scores(baseline, delta, loss))
+    theirs = scores(baseline)
+    return Evidence(prompts, baseline, candidate, theirs, scores(baseline, delta, loss), alone(theirs))
 
 
 def verdict_on(*of: Evidence, known_bad: KnownBad | None = None, **limits: Any) -> Verdict:

@@ -168,7 +168,7 @@ class Divergence:
         for text in self.texts:
             if text.prompt_id in self.kinds:
                 groups[self.kinds[text.prompt_id]].append(text)
-        return {kind: _summed(texts, self.kinds) for kind, texts in groups.items()}
+        return {kind: sum_up(texts, self.kinds) for kind, texts in groups.items()}
 
     def __str__(self) -> str:
         lines = [f"{name:<32}{estimate}" for name, estimate in self.statistics.items()]
@@ -195,7 +195,7 @@ def divergence(candidate: Scores, baseline: Scores) -> Divergence:
         for prefix, scores in _sets(side)
         for prompt in scores.prompt_set.prompts
     }
-    return _summed(compared, kinds)
+    return sum_up(compared, kinds)
 
 
 def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
@@ -221,6 +221,16 @@ def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
         same=ours_there.top_ids[:, 0] == theirs_there.top_ids[:, 0],
         candidate_non_finite=int(np.count_nonzero(~ours.finite)),
         baseline_non_finite=int(np.count_nonzero(~theirs.finite)),
+    )
+
+
+def sum_up(compared: Sequence[ScoreComparison], kinds: dict[str, str]) -> Divergence:
+    """Return the divergence of compared texts, each of another prompt; ``kinds`` are the prompts', by id."""
+    return Divergence(
+        tuple(text for text in compared if text.is_finite),
+        kinds,
+        sum(text.candidate_non_finite for text in compared),
+        sum(text.baseline_non_finite for text in compared),
     )
 
 
@@ -330,15 +340,6 @@ def _ascending(edges: Sequence[int]) -> tuple[int, ...]:
     if not starts or starts[0] < 0 or any(b <= a for a, b in pairwise(starts)):
         raise ValueError(f"{takes}, not {edges!r}")
     return starts
-
-
-def _summed(compared: Sequence[ScoreComparison], kinds: dict[str, str]) -> Divergence:
-    return Divergence(
-        tuple(text for text in compared if text.is_finite),
-        kinds,
-        sum(text.candidate_non_finite for text in compared),
-        sum(text.baseline_non_finite for text in compared),
-    )
 
 
 def _over_prompts(values: Sequence[float]) -> Interval:

@@ -96,6 +96,51 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over ``n`` prompts with its 95 % interval, which one prompt alone has not."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class PositionFigure:
+    """KLD in the tokens ``[start, end)`` of the baseline's texts, over the prompts whose text is as long."""
+
+    start: int
+    end: int
+    kld: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class KindFigures:
+    """What the prompts of one kind show."""
+
+    kind: str
+    delta_nll: Estimate
+    kld: Estimate
+    same_top: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceDetail:
+    """Where a candidate diverges from its baseline: for people to read, nothing is decided by it.
+
+    A prompt that several sets hold counts once, by its first text; intervals are over prompts.
+    """
+
+    growth: Estimate | None
+    """Nats by which KLD grows over 100 tokens of text: above 0, errors pile up in the cache. None where all
+    texts are too short to tell."""
+    bins: tuple[PositionFigure, ...]
+    """Along the text, from its beginning."""
+    kinds: tuple[KindFigures, ...]
+    """By kind of prompt, the largest KLD first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     code: ReasonCode
     metric: str | None
@@ -131,6 +176,8 @@ class Verdict:
     coverage: Coverage
     golden: str | None = None
     """What wrote the goldens that were the baseline, e.g. ``vllm 0.32.0 on cpu``; None if it ran itself."""
+    divergence: DivergenceDetail | None = None
+    """None where no texts were scored, or nothing was compared."""
 
     @property
     def ok(self) -> bool:

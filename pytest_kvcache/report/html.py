@@ -15,7 +15,18 @@ from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.files import write_atomically
 from pytest_kvcache.records import Excerpt, Metric, Signal
 from pytest_kvcache.report.results import Results
-from pytest_kvcache.report.table import HEADER, candidate, figure, golden, headline, next_step, number, rows
+from pytest_kvcache.report.table import (
+    HEADER,
+    estimate,
+    figure,
+    golden,
+    headline,
+    next_step,
+    number,
+    percent,
+    rows,
+    share,
+)
 from pytest_kvcache.text import printable
 
 HTML_NAME = "report.html"
@@ -67,10 +78,12 @@ def html_page(results: Results) -> str:
         line=printable,
         block=block,
         bar=bar,
+        estimate=estimate,
         figure=figure,
         number=number,
+        percent=percent,
         pieces=pieces,
-        candidate=candidate,
+        share=share,
         golden=golden,
     )
     template = resources.files(__package__).joinpath("templates/report.html").read_text("utf-8")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_kvcache.records import EngineReport, Metric, Verdict, VerdictKind
+from pytest_kvcache.records import EngineReport, Estimate, Metric, Verdict, VerdictKind
 from pytest_kvcache.report.results import Results
 from pytest_kvcache.text import printable
 
@@ -66,6 +66,13 @@ def figure(metric: Metric | None) -> str:
     return f"{number(metric.value)} [{number(metric.ci_low)}, {number(metric.ci_high)}]"
 
 
+def estimate(mean: Estimate) -> str:
+    """Return an estimate as ``0.338 [0.313, 0.367]``, that of one prompt as ``0.338``."""
+    if mean.low is None or mean.high is None:
+        return number(mean.value)
+    return f"{number(mean.value)} [{number(mean.low)}, {number(mean.high)}]"
+
+
 def number(value: float | None) -> str:
     """Return a figure with three decimals; ``n/a`` if it is not finite."""
     if value is None:
@@ -73,22 +80,26 @@ def number(value: float | None) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "n/a"
 
 
-def share(metric: Metric | None) -> str:
+def share(metric: Metric | Estimate | None) -> str:
     """Return a metric between 0 and 1 as a percentage."""
     if metric is None:
         return NOTHING
     return f"{100 * metric.value:.1f} %" if math.isfinite(metric.value) else "n/a"
 
 
+def percent(probability: float | None) -> str:
+    """Return a probability as ``1.25 %``, with up to three digits."""
+    return NOTHING if probability is None else f"{100 * probability:.3g} %"
+
+
 def sensitivity(verdict: Verdict) -> str | None:
-    """Return in one line which harm the scored prompts would show, and how surely; None without scores."""
-    metrics = verdict.metrics.items()
-    seen = [(name, metric) for name, metric in metrics if name in SCORED and metric.detectable]
+    """Return which harms as many prompts would show, and how surely; None where nothing was judged."""
+    seen = {name: metric for name, metric in verdict.metrics.items() if metric.detectable is not None}
     if not seen:
         return None
-    harms = ", ".join(f"{name} {number(metric.detectable)}" for name, metric in seen)
-    alpha, beta = seen[0][1].alpha or 0.0, seen[0][1].beta or 0.0
-    return f"{harms} (alpha {alpha:.2%}, beta {beta:.0%})"
+    harms = ", ".join(f"{name} {number(metric.detectable)}" for name, metric in seen.items())
+    judged = next(iter(seen.values()))
+    return f"{harms} (alpha {percent(judged.alpha)}, beta {percent(judged.beta)})"
 
 
 def noise(verdict: Verdict) -> str | None:

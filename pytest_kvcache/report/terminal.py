@@ -121,7 +121,7 @@ def _per_verdict(results: Results, width: int, say: Callable[[Verdict], str | No
     for verdict in results.verdicts:
         text = say(verdict)
         if text is not None:
-            yield from _paragraph(f"{verdict.id}  ", text, width, lines=1)
+            yield from _paragraph(f"{verdict.id}  ", text, width)
 
 
 def _failures(results: Results, width: int) -> Iterator[Line]:
