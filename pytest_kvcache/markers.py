@@ -20,15 +20,6 @@ Prompts = str | PathLike[str] | PromptSet
 
 DEFAULT_PROMPTS = "smoke"
 
-HELP = (
-    (
-        "kv_sensitive(prompts=..., max_tokens=..., dtypes=..., models=...): the test's output depends on "
-        "the kv dtype; its prompt sets are generated whole, once per engine (pytest-kvcache)"
-    ),
-    "kv_smoke: decides in minutes; the default tier of the shipped suites (pytest-kvcache)",
-    "kv_full: sees more and takes longer; runs where -m asks for it (pytest-kvcache)",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class KvSensitive:

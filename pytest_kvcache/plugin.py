@@ -1,6 +1,7 @@
 """The pytest plugin: options, marker and fixtures. What a run with kv dtypes does is in `run`.
 
-Until a kv test is collected, this imports nothing but pytest and the standard library.
+Every pytest session loads this module where the package is installed, so all that only a run with kv dtypes
+needs, the package's own records included, is imported when there is one.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_kvcache import markers
 from pytest_kvcache.errors import UsageError
-from pytest_kvcache.options import add_options, read_settings
+from pytest_kvcache.options import add_options, are_given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from pytest_kvcache.run import Run
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
+
+MARKERS = (
+    (
+        "kv_sensitive(prompts=..., max_tokens=..., dtypes=..., models=...): the test's output depends on "
+        "the kv dtype; its prompt sets are generated whole, once per engine (pytest-kvcache)"
+    ),
+    "kv_smoke: decides in minutes; the default tier of the shipped suites (pytest-kvcache)",
+    "kv_full: sees more and takes longer; runs where -m asks for it (pytest-kvcache)",
+)
 
 NOT_ASKED = "no kv dtypes were asked for: give --kv-dtypes=fp8,auto, or set kv_dtypes in the ini file"
 
@@ -38,17 +47,13 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and, where kv dtypes were asked for, the run."""
-    for line in markers.HELP:
+    for line in MARKERS:
         config.addinivalue_line("markers", line)
-    try:
-        settings = read_settings(config)
-        if settings.dtypes:
-            from pytest_kvcache.run import Run
-
-            config.stash[RUN] = Run(config, settings)
-            config.pluginmanager.register(config.stash[RUN], "kvcache-run")
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
+    if are_given(config):
+        try:
+            _begin_run(config)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 @pytest.fixture(scope="session")
@@ -108,3 +113,15 @@ def kv_verdict(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> Ver
     makes it an expected failure.
     """
     return request.config.stash[RUN].verdict(request.node, vllm_engine.target)
+
+
+def _begin_run(config: pytest.Config) -> None:
+    """Register the hooks of a run if there is to be one; raise `UsageError` for wrong options."""
+    from pytest_kvcache.settings import read_settings
+
+    settings = read_settings(config)
+    if settings.dtypes:
+        from pytest_kvcache.run import Run
+
+        config.stash[RUN] = Run(config, settings)
+        config.pluginmanager.register(config.stash[RUN], "kvcache-run")

@@ -24,7 +24,6 @@ from pytest_kvcache.declarations import (
 )
 from pytest_kvcache.dtypes import vllm_version
 from pytest_kvcache.errors import KvCacheError, QualityError, UsageError
-from pytest_kvcache.options import Settings, make_targets
 from pytest_kvcache.plan import Request, Target, make_plan
 from pytest_kvcache.policy import Limits, Policy, load_policy
 from pytest_kvcache.progress import ProgressFile, ProgressFollower, ProgressLine
@@ -41,7 +40,9 @@ from pytest_kvcache.records import (
 )
 from pytest_kvcache.redact import redact
 from pytest_kvcache.rundir import make_run_directory, name_run_directory
+from pytest_kvcache.settings import Settings
 from pytest_kvcache.store import RunStore
+from pytest_kvcache.targets import make_targets
 from pytest_kvcache.text import printable
 
 if TYPE_CHECKING:
