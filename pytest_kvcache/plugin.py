@@ -1,4 +1,4 @@
-"""The pytest plugin: options, marker and fixtures. What a run with kv dtypes does is in `run`.
+"""The pytest plugin: options, marker and fixtures. What a run with kv dtypes does is in `run` and its hooks.
 
 Every pytest session loads this module where the package is installed, so all that only a run with kv dtypes
 needs, the package's own records included, is imported when there is one.
@@ -112,7 +112,9 @@ def kv_verdict(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> Ver
     Whatever the test's body says, a verdict other than ``pass`` fails the test, and ``known-bad``
     makes it an expected failure.
     """
-    return request.config.stash[RUN].verdict(request.node, vllm_engine.target)
+    from pytest_kvcache.judging import give_verdict
+
+    return give_verdict(request.config.stash[RUN], request.node, vllm_engine.target)
 
 
 def _begin_run(config: pytest.Config) -> None:
@@ -120,8 +122,13 @@ def _begin_run(config: pytest.Config) -> None:
     from pytest_kvcache.settings import read_settings
 
     settings = read_settings(config)
-    if settings.dtypes:
-        from pytest_kvcache.run import Run
+    if not settings.dtypes:
+        return
+    from pytest_kvcache.collecting import Collecting
+    from pytest_kvcache.ending import Ending
+    from pytest_kvcache.judging import Judging
+    from pytest_kvcache.run import Run
 
-        config.stash[RUN] = Run(config, settings)
-        config.pluginmanager.register(config.stash[RUN], "kvcache-run")
+    run = config.stash[RUN] = Run(config, settings)
+    for hooks in (Collecting(run), Judging(run), Ending(run)):
+        config.pluginmanager.register(hooks, f"kvcache-{type(hooks).__name__.lower()}")

@@ -1,0 +1,97 @@
+"""Collecting: from what tests declare to the plan of a run. Every process does it, and they agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kvcache.declarations import (
+    NO_TARGET,
+    declared_marker,
+    is_kv,
+    parameter,
+    request_of,
+    sum_up,
+)
+from pytest_kvcache.dtypes import vllm_version
+from pytest_kvcache.errors import UsageError
+from pytest_kvcache.run import TARGET_PROPERTY, Run, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Collecting:
+    """The hooks of one run until its plan is made."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._kv_collected = False
+        self._deselected: list[pytest.Item] = []
+
+    def pytest_report_header(self) -> str:
+        """Name what decides the results."""
+        return shown(f"kvcache: {self._run.settings.summary}; {vllm_version()}")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell an xdist worker which run it belongs to."""
+        node.workerinput["kvcache_run"] = str(self._run.directory)
+        self._run.follow()
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Parametrize `vllm_engine` over the targets that the test's marker admits."""
+        if "vllm_engine" not in metafunc.fixturenames:
+            return
+        run = self._run
+        self._kv_collected = True
+        if run.wrong:
+            return
+        try:
+            marker = declared_marker(metafunc.definition, run.policy)
+        except UsageError as error:
+            run.wrong = error
+            return
+        candidates_only = "kv_verdict" in metafunc.fixturenames and run.updating is None
+        admitted = [t for t in run.targets if marker.admits(t) and not (candidates_only and t.is_baseline)]
+        params = [pytest.param(t, id=t.id) for t in admitted] or [NO_TARGET]
+        metafunc.parametrize("vllm_engine", params, indirect=True, scope="session")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Deselect, and so count, what is admitted to no target."""
+        if self._run.wrong and self._kv_collected:
+            self._refuse(self._run.wrong)
+            items.clear()
+        nowhere = [item for item in items if is_kv(item) and parameter(item) is None]
+        if nowhere:
+            config.hook.pytest_deselected(items=nowhere)
+            items[:] = [item for item in items if item not in nowhere]
+
+    def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
+        self._deselected += [item for item in items if parameter(item) is not None]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Plan all that the selected tests declare."""
+        run = self._run
+        kv_items = [item for item in session.items if is_kv(item)]
+        try:
+            run.requests = [request_of(item, run.prompt_sets(item)) for item in kv_items]
+        except UsageError as error:
+            self._refuse(error)
+            session.items.clear()
+            return
+        for item, request in zip(kv_items, run.requests, strict=True):
+            item.user_properties.append((TARGET_PROPERTY, request.target.id))
+        if (kv_items or self._deselected) and not session.config.option.collectonly:
+            run.store().put_declared(sum_up(kv_items, run.requests, self._deselected))
+            if run.updating is not None:
+                asked = zip(kv_items, run.requests, strict=True)
+                run.requests = run.updating.plan(run.store(), asked)
+
+    def _refuse(self, error: UsageError) -> None:
+        """End with exit status 4; a worker cannot, so it leaves word for the controller and runs nothing."""
+        if not self._run.is_worker:
+            raise pytest.UsageError(str(error)) from None
+        self._run.store().put_refusal(str(error))

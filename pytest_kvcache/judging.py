@@ -1,0 +1,77 @@
+"""Judging: what becomes of a kv test that runs: its own outcome, its verdict's, or a golden instead."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kvcache import report
+from pytest_kvcache.declarations import is_kv, parameter
+from pytest_kvcache.errors import KvCacheError, QualityError
+from pytest_kvcache.records import Verdict, VerdictKind
+from pytest_kvcache.run import Run, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from pytest_kvcache.plan import Target
+
+_VERDICT: pytest.StashKey[Verdict] = pytest.StashKey()
+
+
+def give_verdict(run: Run, item: pytest.Item, target: Target) -> Verdict:
+    """Return the verdict of a test, which it will be held to, and tell JUnit of it."""
+    verdict = run.verdict(item, target)
+    item.stash[_VERDICT] = verdict
+    item.user_properties += report.junit_properties(verdict)
+    return verdict
+
+
+class Judging:
+    """The hooks of one run while its tests run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """In update mode, make what a test needs, before any of its fixtures is set up."""
+        if self._run.updating is not None and is_kv(item):
+            self._run.updating.run(item, self._run.store(), self._run.session)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Hold a test to its verdict, and make declared failures expected ones."""
+        try:
+            result = yield
+        except QualityError as error:
+            if is_kv(item):
+                self._xfail_if_declared(parameter(item), error)
+            raise
+        verdict = item.stash.get(_VERDICT, None)
+        if verdict is not None:
+            if verdict.verdict is VerdictKind.KNOWN_BAD:
+                pytest.xfail(shown(verdict.summary))
+            if not verdict.ok:
+                pytest.fail(shown(verdict.summary), pytrace=False)
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Show an error of ours as its one line: a traceback through the plugin helps nobody."""
+        made = yield
+        error = call.excinfo.value if call.excinfo else None
+        if isinstance(error, KvCacheError) and not isinstance(error, QualityError):
+            made.longrepr = shown(str(error))
+        return made
+
+    def _xfail_if_declared(self, target: Target, error: QualityError) -> None:
+        """Expect a failure for declared reasons and no others; a baseline's is never expected."""
+        declared = self._run.policy.known_bad_for(target.spec.model, target.variant or target.kv_dtype)
+        if declared is None or target.is_baseline or declared.expired(date.today()):
+            return
+        if error.codes and set(error.codes) <= set(declared.codes):
+            pytest.xfail(f"known-bad: {error}")
