@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from evidence.tables import in_short, table
 from pytest_kvcache.measures.noninferiority import Means
 from pytest_kvcache.measures.paired import share_interval
 from pytest_kvcache.prompts import load_prompt_set
+from pytest_kvcache.records import ReasonCode
 from pytest_kvcache.report.table import figure
 from pytest_kvcache.store import RunStore
 
@@ -125,13 +127,19 @@ class Bench:
 
     def _summed(self, tallies: Sequence[Tally]) -> str:
         judged = sum(each.runs - each.void for each in tallies)
-        failed, unclear, lost, void = (
-            sum(getattr(each, name) for each in tallies)
-            for name in ("failed", "open", "lost_answers", "void")
+        failed, unclear, void = (
+            sum(getattr(each, name) for each in tallies) for name in ("failed", "open", "void")
         )
+        codes = sum((each.failures for each in tallies), Counter[ReasonCode]())
         failures, open_ = (share_interval(count, judged) for count in (failed, unclear))
         return SUMMED.format(
-            judged=judged, failed=failed, failures=failures, unclear=unclear, open=open_, lost=lost, void=void
+            judged=judged,
+            failed=failed,
+            failures=failures,
+            unclear=unclear,
+            open=open_,
+            void=void,
+            codes=_listed(codes),
         )
 
     def _power(self) -> Iterator[str]:
@@ -152,7 +160,7 @@ class Bench:
         for model, dtype in (*((model, "fp8_e4m3") for model in HEALTHY), *self._harmed()):
             candidate = self.candidate(model, dtype)
             tallies = [self.tally(candidate, n) for n in PROMPTS]
-            shares = [f"{100 * each.lost_answers / each.judged:.0f}" for each in tallies]
+            shares = [f"{100 * each.failures[ReasonCode.RECALL] / each.judged:.0f}" for each in tallies]
             rows.append((f"{model} {dtype}", f"{candidate.harm(RECALL):.3f}", *shares))
         yield from table(("candidate", "recall loss", *(f"{3 * n // 4} tasks" for n in PROMPTS)), rows)
         yield ""
@@ -204,6 +212,10 @@ class Bench:
             rows.append((model, "yes" if model in TUNED_ON else "", *cells))
         halves = (f"{dtype}, {half} half" for dtype in DTYPES for half in ("1st", "2nd"))
         yield from table(("model", "used to choose", *halves), rows)
+
+
+def _listed(codes: Counter[ReasonCode]) -> str:
+    return "".join(f", {count} for `{code}`" for code, count in codes.most_common())
 
 
 def _crossing(between: Sequence[Candidate], power: Sequence[float], level: float) -> tuple[str, str]:
@@ -258,16 +270,15 @@ FALSE_ALARMS = """\
 
 SUMMED = """
 Of {judged} healthy runs {failed} failed ({failures.value:.2%}, 95 % interval {failures.low:.2%} to
-{failures.high:.2%}), {lost} of them for lost answers, and {unclear} were inconclusive ({open.value:.1%}). In
-{void} more the baseline itself degenerated in more than half of the drawn prompts, which voids the
-comparison.
+{failures.high:.2%}){codes}; {unclear} were inconclusive ({open.value:.1%}). In {void} more the baseline
+itself degenerated in more than half of the drawn prompts, which voids the comparison.
 """
 
 CAVEAT = """\
 Draws vary around what was recorded: `{model}` degenerates in {excess:.0%} more of the 32 prompts than its
-baseline, beside a margin of {margin:.0%}, so its failures are hardly false. With few prompts, what is
-inconclusive is an interval of delta NLL or same-top that still reaches over the margin; with many, an excess
-of loops beyond it.
+baseline, beside a margin of {margin:.0%}, so a failure for that (`degenerate`) is hardly false; any other
+is. With few prompts, what is inconclusive is an interval of delta NLL or same-top that still reaches over
+the margin; with many, an excess of loops beyond it.
 """
 
 POWER = """\

@@ -25,9 +25,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> decisions.Bench:
 
 def test_healthy_draws_pass_and_ruined_ones_fail(bench: decisions.Bench) -> None:
     healthy = bench.tally(bench.candidate("gqa", "fp8_e4m3"), 16)
-    assert (healthy.failed, healthy.open, healthy.void, healthy.lost_answers) == (0, 0, 0, 0)
+    assert (healthy.failed, healthy.open, healthy.void, healthy.failures) == (0, 0, 0, {})
     ruined = bench.tally(bench.candidate("gqa", "fp8_e5m2"), 16)
-    assert (ruined.failed, ruined.lost_answers) == (5, 5)
+    assert (ruined.failed, ruined.failures[ReasonCode.RECALL]) == (5, 5)
 
 
 def test_draws_do_not_depend_on_what_was_drawn_before(bench: decisions.Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -92,8 +93,8 @@ class Tally:
     failed: int
     open: int
     void: int
-    lost_answers: int
-    """Runs that lost answers would fail by themselves."""
+    failures: Counter[ReasonCode]
+    """How many runs each code fails, alone or with others."""
 
     @property
     def judged(self) -> int:
@@ -120,13 +121,19 @@ def tally(candidate: Candidate, prompts: int, draws: int, *, replacement: bool =
     rng = np.random.default_rng([prompts, replacement])
     found = [candidate.reasons(candidate.draw(rng, prompts, replacement=replacement)) for _ in range(draws)]
     judged = [reasons for reasons in found if reasons is not None]
-    kinds = [outcome(reasons)[0] for reasons in judged]
+    outcomes = [outcome(reasons) for reasons in judged]
+    kinds = [kind for kind, _ in outcomes]
     return Tally(
         runs=draws,
         failed=kinds.count(VerdictKind.FAIL),
         open=kinds.count(VerdictKind.INCONCLUSIVE),
         void=draws - len(judged),
-        lost_answers=sum(any(r.code is ReasonCode.RECALL for r in reasons) for reasons in judged),
+        failures=Counter(
+            code
+            for kind, reasons in outcomes
+            if kind is VerdictKind.FAIL
+            for code in {reason.code for reason in reasons}
+        ),
     )
 
 
