@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_kvcache.assertions import (
         assert_degeneration_within,
         assert_divergence_within,
+        assert_matches_golden,
         assert_no_ngram_repetition,
         assert_not_degenerate,
         assert_penalties_effective,
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     )
     from pytest_kvcache.errors import EngineError, KvCacheError, QualityError, UsageError
     from pytest_kvcache.handle import EngineHandle
-    from pytest_kvcache.matching import assert_matches_golden
     from pytest_kvcache.measures.degeneration import find_degeneration
     from pytest_kvcache.measures.divergence import Divergence, divergence, first_divergence
     from pytest_kvcache.measures.repetition import ngram_repetition
@@ -54,6 +54,7 @@ _HOMES = {
     "assertions": (
         "assert_degeneration_within",
         "assert_divergence_within",
+        "assert_matches_golden",
         "assert_no_ngram_repetition",
         "assert_not_degenerate",
         "assert_penalties_effective",
@@ -61,7 +62,6 @@ _HOMES = {
     ),
     "errors": ("EngineError", "KvCacheError", "QualityError", "UsageError"),
     "handle": ("EngineHandle",),
-    "matching": ("assert_matches_golden",),
     "measures.degeneration": ("find_degeneration",),
     "measures.divergence": ("Divergence", "divergence", "first_divergence"),
     "measures.repetition": ("ngram_repetition",),

@@ -1,4 +1,4 @@
-"""Findings shown to people: what an engine wrote once and now for one prompt, and where the two part.
+"""Findings shown to people: what proves an output bad, and where two outputs for one prompt part.
 
 Lines come back harmless to print (:func:`~pytest_kvcache.text.printable`), whatever a model wrote.
 """
@@ -15,14 +15,14 @@ from typing import Literal, NamedTuple
 from pytest_kvcache.measures.degeneration import find_degeneration
 from pytest_kvcache.measures.divergence import first_divergence
 from pytest_kvcache.measures.recall import is_right
-from pytest_kvcache.measures.views import UNSPACED
+from pytest_kvcache.measures.views import UNSPACED, Outputlike, Promptlike
 from pytest_kvcache.records import Output, Prompt, Signal
 from pytest_kvcache.text import printable
 
 SHOWN = 3
-NAMED = 20
+"""Outputs that a message shows; it counts or names the others."""
 BEFORE, AFTER = 30, 60
-"""Characters that are shown before and after the place where two texts part."""
+"""Characters that are shown before and after a place in a text."""
 IDS_BEFORE, IDS_AFTER = 3, 8
 LONGEST_WORD = 20
 """Characters by which a place inside a word moves at most, to where the word begins."""
@@ -108,17 +108,22 @@ class Standing:
         return ", ".join(told)
 
 
-def named(names: Iterable[str]) -> str:
-    """Return names one after the other, the first twenty of them."""
-    every = list(names)
-    more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
-    return ", ".join(printable(name) for name in every[:NAMED]) + more
-
-
-def failures(output: Output, prompt: Prompt, beside: Output | None = None) -> list[Signal]:
+def failures(
+    output: Outputlike, prompt: Promptlike | None = None, beside: Outputlike | None = None
+) -> list[Signal]:
     """Return what proves an output degenerate or empty, without what ``beside`` shows as well."""
     signals = find_degeneration(output, prompt=prompt, baseline=beside)
     return [signal for signal in signals if signal.severity == "fail"]
+
+
+def around(text: str, at: int, mark: str = "") -> str:
+    """Return a place in a text with what stands before and after it, one harmless line.
+
+    ``mark`` is put in between. Nothing stands after the end: then it says so.
+    """
+    start = max(0, at - BEFORE)
+    after = printable(text[at:], AFTER) or " (ends)"
+    return f"{'…' * (start > 0)}{printable(text[start:at])}{mark}{after}"
 
 
 def median_parting(pairs: Iterable[Pair]) -> str:
@@ -177,15 +182,10 @@ def _both_sides(sides: Mapping[str, Output], token: int | None) -> dict[str, str
     old, new = sides.values()
     if old.text != new.text:
         at = parting(old.text, new.text)
-        return {label: _text_around(output.text, at) for label, output in sides.items()}
+        return {label: around(output.text, at, "|") for label, output in sides.items()}
     if token is not None:
         return {label: _ids_around(output.token_ids, token) for label, output in sides.items()}
     return {}
-
-
-def _text_around(text: str, at: int) -> str:
-    start = max(0, at - BEFORE)
-    return f"{'…' * (start > 0)}{printable(text[start:at])}|{printable(text[at:], AFTER) or ' (ends)'}"
 
 
 def _ids_around(ids: Sequence[int], at: int) -> str:

@@ -27,10 +27,9 @@ from pytest_kvcache.findings import (
     Standing,
     failures,
     median_parting,
-    named,
     show_difference,
 )
-from pytest_kvcache.golden import name_of, provenance_as_kept
+from pytest_kvcache.golden import name_of, prompt_changes, provenance_as_kept
 from pytest_kvcache.measures.divergence import divergence
 from pytest_kvcache.measures.paired import Interval
 from pytest_kvcache.policy import Limits
@@ -46,7 +45,7 @@ from pytest_kvcache.records import (
     ScoreSet,
 )
 from pytest_kvcache.redact import redact_spec
-from pytest_kvcache.text import printable
+from pytest_kvcache.text import listed, printable
 
 ChangeKind = Literal["new", "unchanged", "provenance", "prompts", "text", "scores"]
 
@@ -190,14 +189,8 @@ _HEADLINES: Mapping[ChangeKind, str] = {
 
 
 def _changes_of_prompts(old: PromptSet, new: PromptSet) -> list[str]:
-    before, after = ({prompt.id: prompt for prompt in each.prompts} for each in (old, new))
-    groups = {
-        "changed": [name for name in after if name in before and after[name] != before[name]],
-        "new": [name for name in after if name not in before],
-        "gone": [name for name in before if name not in after],
-    }
-    lines = [f"prompts {what}: {named(names)}" for what, names in groups.items() if names]
-    if not lines and list(before) != list(after):
+    lines = [f"prompts {what}: {listed(names)}" for what, names in prompt_changes(old, new).items()]
+    if not lines and old.prompts != new.prompts:
         lines.append("the order of the prompts changed, and with it what shares a batch")
     if old.sampling != new.sampling:
         lines.append(f"sampling: {_told(_plain(old.sampling), _plain(new.sampling))}")
@@ -208,7 +201,7 @@ def _changes_of_tokens(pairs: Sequence[Pair]) -> list[str]:
     changed = [pair.name for pair in pairs if pair.asked_otherwise]
     if not changed:
         return []
-    return [f"tokens of prompts changed (tokenizer or chat template): {named(changed)}"]
+    return [f"tokens of prompts changed (tokenizer or chat template): {listed(changed)}"]
 
 
 def _changes_of_text(stayed: Sequence[Pair], before: Standing, after: Standing) -> list[str]:
@@ -216,7 +209,7 @@ def _changes_of_text(stayed: Sequence[Pair], before: Standing, after: Standing) 
     if not pairs:
         return []
     return [
-        f"{len(pairs)} of {len(stayed)} outputs: {named(pair.name for pair in pairs)}",
+        f"{len(pairs)} of {len(stayed)} outputs: {listed(pair.name for pair in pairs)}",
         "; ".join(filter(None, (after.told(before), median_parting(pairs)))),
         *(line for pair in pairs[:SHOWN] for line in show_difference(pair, ("old", "new"))),
     ]
@@ -286,8 +279,7 @@ def _told(old: Mapping[str, str], new: Mapping[str, str], names: Sequence[str] |
     if names is None:
         names = [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
     told = [f"{_plainly(name)} {_fact(old, name)} -> {_fact(new, name)}" for name in names]
-    more = f" and {len(told) - FACTS} more" if len(told) > FACTS else ""
-    return ", ".join(told[:FACTS]) + more
+    return listed(told, FACTS)
 
 
 def _plainly(name: str) -> str:

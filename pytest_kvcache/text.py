@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable
 from itertools import accumulate
+
+NAMED = 20
+"""Names that a line lists before it says how many more there are."""
 
 _COMMAND = re.compile(r"\A(\s*):(?=:)|#(?=#\w*\[)")
 """What a CI runner obeys: ``::`` opening a line (blanks before it do not protect), and the older
@@ -31,6 +35,13 @@ def printable(text: str, limit: int | None = None) -> str:
     if not ends or ends[-1] <= limit:
         return "".join(pieces)
     return ("".join(pieces[: bisect_right(ends, limit - 1)]) + "…")[:limit]
+
+
+def listed(names: Iterable[str], limit: int = NAMED) -> str:
+    """Return names one after the other as one harmless line: the first ``limit``, and how many more."""
+    every = list(names)
+    more = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(map(printable, every[:limit])) + more
 
 
 def _disarmed(text: str) -> list[str]:

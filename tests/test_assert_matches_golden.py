@@ -12,8 +12,8 @@ from golden_samples import AWKWARD_TEXTS, FULL_PROVENANCE, golden
 from verdict_samples import PENALISED, prompt_set, prose, scores
 
 import pytest_kvcache as kv
+from pytest_kvcache.assertions.goldens import Match
 from pytest_kvcache.golden import as_kept
-from pytest_kvcache.matching import Match
 from pytest_kvcache.records import (
     Golden,
     OutputSet,
@@ -316,7 +316,7 @@ def test_outputs_that_differ_need_the_engines_scores() -> None:
 
 def test_a_set_without_its_golden_is_used_wrongly() -> None:
     both = PlannedOutputs((outputs(), outputs(prompts=PENALISED_PROMPTS)))
-    assert "no golden of the prompt set penalised was given (only of small)" in misuse(both, GOLDEN)
+    assert "no golden of the prompt set penalised was given, but of small" in misuse(both, GOLDEN)
     assert "no golden of the prompt set small" in misuse(outputs(), PlannedGoldens((), ()))
 
 
@@ -330,8 +330,8 @@ def test_a_golden_of_other_prompts_is_to_be_refreshed() -> None:
 def test_outputs_that_are_missing_are_used_wrongly() -> None:
     now = outputs()
     assert "cannot be paired" in misuse(replace(now, outputs=now.outputs[1:]), GOLDEN)
-    assert "there are no outputs" in misuse(PlannedOutputs(()), GOLDEN)
-    assert "there are no outputs" in misuse(replace(now, outputs=()), replace(GOLDEN, outputs=now))
+    assert "output holds no outputs" in misuse(PlannedOutputs(()), GOLDEN)
+    assert "output holds no outputs" in misuse(replace(now, outputs=()), replace(GOLDEN, outputs=now))
 
 
 def test_one_output_proves_nothing() -> None:
@@ -351,24 +351,24 @@ def test_one_scored_text_has_no_interval() -> None:
 @pytest.mark.parametrize(
     ("arguments", "how", "line"),
     [
-        ((["text"], GOLDEN), {}, "output takes an OutputSet or planned outputs (kv_outputs), not list"),
-        ((outputs(), outputs()), {}, "golden takes a Golden or planned goldens (kv_golden), not OutputSet"),
-        ((outputs(), GOLDEN), {"limits": None}, "limits takes Limits (kv_limits), not NoneType"),
-        ((outputs(), GOLDEN), {"scores": [1]}, "scores takes a ScoreSet, not list"),
+        ((["text"], GOLDEN), {}, "output takes an OutputSet or planned outputs, not list of str"),
+        ((outputs(), outputs()), {}, "golden takes a Golden or planned goldens, not OutputSet"),
+        ((outputs(), GOLDEN), {"limits": None}, "limits takes Limits, not None"),
+        ((outputs(), GOLDEN), {"scores": [1]}, "scores takes a ScoreSet, not list of int"),
         (
             (outputs(), GOLDEN),
             {"match": "same\n"},
-            "match must be one of exact, divergence, safe, not 'same\\n'",
+            "match is one of exact, divergence, safe, not 'same\\n'",
         ),
         (
             (outputs(), GOLDEN),
             {"match": ["exact"]},
-            "match must be one of exact, divergence, safe, not ['exact']",
+            "match is one of exact, divergence, safe, not ['exact']",
         ),
         (
             (outputs(), planned(GOLDEN)),
             {"scores": healthy()},
-            "leave scores out, planned goldens bring their own",
+            "leave scores out: planned goldens bring their own",
         ),
     ],
 )

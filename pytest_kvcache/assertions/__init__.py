@@ -6,6 +6,7 @@ every output that failed, shows the first three, and holds no control characters
 refuse with a :class:`~pytest_kvcache.errors.UsageError`: one line that names the argument and what it takes.
 """
 
+from pytest_kvcache.assertions.goldens import assert_matches_golden
 from pytest_kvcache.assertions.outputs import (
     assert_degeneration_within,
     assert_no_ngram_repetition,
@@ -18,6 +19,7 @@ from pytest_kvcache.assertions.scores import assert_divergence_within
 __all__ = [
     "assert_degeneration_within",
     "assert_divergence_within",
+    "assert_matches_golden",
     "assert_no_ngram_repetition",
     "assert_not_degenerate",
     "assert_penalties_effective",

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
 
+from pytest_kvcache.endpoints import LEAST_FOR_AN_INTERVAL
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.measures.views import Outputlike, Promptlike, kind_of, token_ids, view_prompt
 from pytest_kvcache.records import Output, OutputSet, PlannedOutputs
@@ -92,8 +93,13 @@ def check_paired(ours: Iterable[str], theirs: Iterable[str]) -> None:
 
 
 def check_enough(outputs: int) -> None:
-    if outputs < 2:
+    if outputs < LEAST_FOR_AN_INTERVAL:
         raise ValueError("give at least two outputs, one cannot be told from chance")
+
+
+def check_enough_texts(texts: int) -> None:
+    if texts < LEAST_FOR_AN_INTERVAL:
+        raise ValueError("give the scores of at least two texts, one has no interval")
 
 
 def check_margins(margins: Mapping[str, float]) -> None:

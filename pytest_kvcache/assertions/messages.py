@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_kvcache.assertions.arguments import Case
+from pytest_kvcache.findings import AFTER, SHOWN, around
 from pytest_kvcache.measures.views import Outputlike, view_output
 from pytest_kvcache.records import Signal
-from pytest_kvcache.text import printable
-
-SHOWN = 3
-NAMED = 20
-BEFORE, AFTER = 20, 60
-"""Characters of the output that are shown before and after the beginning of a finding."""
+from pytest_kvcache.text import listed, printable
 
 
 def message(what: str, lines: Sequence[tuple[str, str]], total: int) -> str:
@@ -20,15 +16,9 @@ def message(what: str, lines: Sequence[tuple[str, str]], total: int) -> str:
     if total == 1:
         name, line = lines[0]
         return f"{printable(name)} is {what}: {line}"
-    head = f"{len(lines)} of {total} outputs are {what}: {listed([name for name, _ in lines])}"
+    head = f"{len(lines)} of {total} outputs are {what}: {listed(name for name, _ in lines)}"
     shown = [f"  {printable(name)}: {line}" for name, line in lines[:SHOWN]]
     return "\n".join([head, *shown])
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first twenty names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(printable, names[:NAMED])) + more
 
 
 def findings(found: Sequence[tuple[Case, Signal]]) -> list[tuple[str, str]]:
@@ -52,5 +42,4 @@ def _finding(output: Outputlike, signal: Signal) -> str:
     text = view_output(output).text
     if text is None or signal.unit != "char":
         return place
-    start = max(0, signal.start - BEFORE)
-    return f'{place} in "{"…" * (start > 0)}{printable(text[start:], BEFORE + AFTER)}"'
+    return f'{place} in "{around(text, signal.start)}"'

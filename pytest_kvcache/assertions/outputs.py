@@ -16,7 +16,7 @@ from pytest_kvcache.assertions.arguments import (
 )
 from pytest_kvcache.assertions.messages import end_of, findings, message
 from pytest_kvcache.errors import QualityError
-from pytest_kvcache.measures.degeneration import find_degeneration
+from pytest_kvcache.findings import failures
 from pytest_kvcache.measures.paired import mean_interval, paired_difference_interval
 from pytest_kvcache.measures.penalties import repetition_excess
 from pytest_kvcache.measures.repetition import ngram_repetition
@@ -127,8 +127,7 @@ def assert_penalties_effective(
 
 
 def _failures(case: Case, beside: Outputlike | None = None) -> list[Signal]:
-    signals = find_degeneration(case.output, prompt=case.prompt, baseline=beside)
-    return [signal for signal in signals if signal.severity == "fail"]
+    return failures(case.output, case.prompt, beside)
 
 
 def _codes(signals: Iterable[Signal]) -> set[ReasonCode]:

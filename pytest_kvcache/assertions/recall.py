@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_kvcache.assertions.arguments import check_enough, check_margins, misuse_of, read_sets
-from pytest_kvcache.assertions.messages import AFTER, SHOWN, listed
 from pytest_kvcache.errors import QualityError
+from pytest_kvcache.findings import AFTER, SHOWN
 from pytest_kvcache.measures.paired import paired_difference_interval
 from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import OutputSet, PlannedOutputs, Prompt, ReasonCode
-from pytest_kvcache.text import printable
+from pytest_kvcache.text import listed, printable
 
 
 def assert_recall(

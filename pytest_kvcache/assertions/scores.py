@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from pytest_kvcache.assertions.arguments import check_margins, misuse_of
-from pytest_kvcache.assertions.messages import SHOWN
-from pytest_kvcache.endpoints import LEAST_FOR_AN_INTERVAL, reason_against
+from pytest_kvcache.assertions.arguments import check_enough_texts, check_margins, misuse_of
+from pytest_kvcache.endpoints import reason_against
 from pytest_kvcache.errors import QualityError
+from pytest_kvcache.findings import SHOWN
 from pytest_kvcache.measures.divergence import Divergence, ScoreComparison, Scores, divergence
 from pytest_kvcache.measures.noninferiority import Means, judge
 from pytest_kvcache.policy import Limits
@@ -75,8 +75,7 @@ def _check_finite(found: Divergence) -> None:
             f"{found.candidate_non_finite} log-probabilities of the candidate are not finite",
             (ReasonCode.NOT_FINITE,),
         )
-    if len(found.texts) < LEAST_FOR_AN_INTERVAL:
-        raise ValueError("give the scores of at least two texts, one has no interval")
+    check_enough_texts(len(found.texts))
 
 
 def _worst(found: Divergence, harm: Callable[[ScoreComparison], float]) -> str:

@@ -10,6 +10,7 @@ numbers. Files are read as hostile, and written all together or not at all.
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden.directory import GoldenDirectory
 from pytest_kvcache.golden.document import golden_schema, shipped_golden_schema
+from pytest_kvcache.golden.finding import prompt_changes
 from pytest_kvcache.golden.format import Encoded, as_kept, encode, provenance_as_kept
 from pytest_kvcache.golden.leftovers import Problem
 from pytest_kvcache.golden.names import GoldenName, name_of
@@ -25,6 +26,7 @@ __all__ = [
     "encode",
     "golden_schema",
     "name_of",
+    "prompt_changes",
     "provenance_as_kept",
     "read",
     "shipped_golden_schema",

@@ -12,7 +12,7 @@ from pytest_kvcache.golden.names import GoldenName, name_of
 from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES
 from pytest_kvcache.golden.reading import content, read, refusal
 from pytest_kvcache.records import Golden, PromptSet
-from pytest_kvcache.text import printable
+from pytest_kvcache.text import listed, printable
 
 _SHOWN = 3
 """How many prompts or goldens a message names."""
@@ -52,7 +52,7 @@ def missing(root: Path, wanted: Sequence[GoldenName], there: Sequence[GoldenName
     name = wanted[0]
     near = [other for other in there if (other.model, other.prompt_set) == (name.model, name.prompt_set)]
     others = near or [other for other in there if other.model == name.model]
-    have = f"; there is {_some([str(other) for other in others])}" if others else ""
+    have = f"; there is {listed(map(str, others), _SHOWN)}" if others else ""
     return GoldenError(
         printable(f"there is no golden of {name} in {root}{have}")
         + "; write it: pytest --kv-golden-update=new, or kvcache golden refresh"
@@ -69,24 +69,23 @@ def check_prompt_set(path: Path, golden: PromptSet, wanted: PromptSet) -> None:
         )
 
 
-def _changes(old: PromptSet, new: PromptSet) -> str:
-    before = {prompt.id: prompt for prompt in old.prompts}
-    after = {prompt.id: prompt for prompt in new.prompts}
-    changed = [name for name, prompt in after.items() if before.get(name, prompt) != prompt]
+def prompt_changes(old: PromptSet, new: PromptSet) -> dict[str, list[str]]:
+    """Return the ids of the prompts that are changed, new, and gone, under these words; what holds none."""
+    before, after = ({prompt.id: prompt for prompt in each.prompts} for each in (old, new))
     kinds = {
-        "changed": changed,
+        "changed": [name for name in after if name in before and after[name] != before[name]],
         "new": [name for name in after if name not in before],
         "gone": [name for name in before if name not in after],
     }
-    said = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
+    return {kind: names for kind, names in kinds.items() if names}
+
+
+def _changes(old: PromptSet, new: PromptSet) -> str:
+    kinds = prompt_changes(old, new)
+    said = [f"{len(names)} {kind} ({listed(names, _SHOWN)})" for kind, names in kinds.items()]
     was, is_now = asdict(old.sampling), asdict(new.sampling)
     said += [f"{field} {was[field]} -> {is_now[field]}" for field in was if was[field] != is_now[field]]
     return "; ".join(said) or "its prompts are in another order"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _is_there(path: Path) -> bool:

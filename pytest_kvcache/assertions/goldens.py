@@ -1,4 +1,4 @@
-"""The assertion for goldens: is what an engine writes now still what it, or its baseline, once wrote?
+"""Goldens: whether what an engine writes now is still what it, or its baseline, once wrote.
 
 There are three ways to match, each with all that the next one asks for:
 
@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from pytest_kvcache.assertions.arguments import check_enough, check_enough_texts, misuse_of, read_sets
 from pytest_kvcache.endpoints import (
-    LEAST_FOR_AN_INTERVAL,
     Comparisons,
     Endpoint,
     Evidence,
@@ -33,8 +33,7 @@ from pytest_kvcache.endpoints import (
     primary_samples,
     secondary_samples,
 )
-from pytest_kvcache.errors import QualityError, UsageError
-from pytest_kvcache.findings import named
+from pytest_kvcache.errors import QualityError
 from pytest_kvcache.golden_diff import (
     PRIMARY,
     differences,
@@ -42,6 +41,7 @@ from pytest_kvcache.golden_diff import (
     pairs_of,
     told_provenance,
 )
+from pytest_kvcache.measures.views import kind_of
 from pytest_kvcache.plan import is_scored
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import (
@@ -53,7 +53,7 @@ from pytest_kvcache.records import (
     ReasonCode,
     ScoreSet,
 )
-from pytest_kvcache.text import printable
+from pytest_kvcache.text import listed, printable
 
 Match = Literal["exact", "divergence", "safe"]
 
@@ -88,19 +88,20 @@ def assert_matches_golden(
     :class:`~pytest_kvcache.errors.UsageError` for outputs without their golden, for fewer than two, and for
     arguments of other types.
     """
-    _check_arguments(output, golden, match, limits, scores)
-    cases = _cases(output, golden, scores)
-    for case in cases:
-        _check_same_question(case)
-    open_cases = [case for case in cases if not case.is_settled]
-    mismatched = [case for case in open_cases if match == "exact" and case.is_alike]
-    decided = [case for case in open_cases if match != "safe" and case not in mismatched]
-    for case in decided:
-        _check_scored(case)
-    endpoints, reasons = _held_against([case.evidence for case in open_cases], match, limits)
-    if not (mismatched or reasons):
-        _check_enough(open_cases, endpoints, needs_scores=any(case.is_scored for case in decided))
-        return
+    with misuse_of("assert_matches_golden"):
+        _check_arguments(golden, match, limits, scores)
+        cases = _cases(read_sets(output, "output"), golden, scores)
+        for case in cases:
+            _check_same_question(case)
+        open_cases = [case for case in cases if not case.is_settled]
+        mismatched = [case for case in open_cases if match == "exact" and case.is_alike]
+        decided = [case for case in open_cases if match != "safe" and case not in mismatched]
+        for case in decided:
+            _check_scored(case)
+        endpoints, reasons = _held_against([case.evidence for case in open_cases], match, limits)
+        if not (mismatched or reasons):
+            _check_evidence(open_cases, endpoints, needs_scores=any(case.is_scored for case in decided))
+            return
     told = differences([case.evidence for case in open_cases], endpoints, reasons)
     codes = () if mismatched else tuple(dict.fromkeys(reason.code for reason in reasons))
     raise QualityError(f"{told}\n{_how_to_accept(open_cases)}", codes)
@@ -136,61 +137,51 @@ class _Case:
 
 
 def _cases(
-    output: OutputSet | PlannedOutputs, golden: Golden | PlannedGoldens, scores: ScoreSet | None
+    sets: Sequence[OutputSet], golden: Golden | PlannedGoldens, scores: ScoreSet | None
 ) -> list[_Case]:
-    """Pair each prompt set's outputs with its golden. Raises UsageError where that cannot be done."""
-    sets = output.sets if isinstance(output, PlannedOutputs) else (output,)
+    """Pair each prompt set's outputs with its golden. Raises ValueError where that cannot be done."""
+    if not any(sets):
+        raise ValueError("output holds no outputs")
     if isinstance(golden, PlannedGoldens):
         goldens = list(zip(golden.goldens, golden.scores, strict=True))
     else:
         goldens = [(golden, scores)]
-    if not any(sets):
-        raise UsageError("assert_matches_golden: there are no outputs")
     return [_case(each, goldens) for each in sets]
 
 
 def _case(outputs: OutputSet, goldens: Sequence[tuple[Golden, ScoreSet | None]]) -> _Case:
     wanted = outputs.prompt_set
-    named_so = [pair for pair in goldens if pair[0].prompt_set.name == wanted.name]
-    if not named_so:
-        given = named(each.prompt_set.name for each, _ in goldens)
-        raise UsageError(
-            f"assert_matches_golden: no golden of the prompt set {printable(wanted.name)} was given (only of "
-            f"{given})"
-        )
-    golden, scores = next((pair for pair in named_so if pair[0].prompt_set.key == wanted.key), named_so[0])
+    namesakes = [pair for pair in goldens if pair[0].prompt_set.name == wanted.name]
+    if not namesakes:
+        given = listed(each.prompt_set.name for each, _ in goldens) or "nothing"
+        raise ValueError(f"no golden of the prompt set {printable(wanted.name)} was given, but of {given}")
+    golden, scores = next((pair for pair in namesakes if pair[0].prompt_set.key == wanted.key), namesakes[0])
     case = _Case(golden, Evidence(wanted, golden.outputs, outputs, golden.scores, scores))
     if golden.prompt_set.key != wanted.key:
-        raise UsageError(
-            f"{case.name}: the golden is of other prompts or another sampling than the outputs: refresh it "
+        raise ValueError(
+            f"the golden of {case.name} is of other prompts or another sampling than the outputs: refresh it "
             "(kvcache golden refresh)"
         )
     try:
         pairs_of(case.evidence)
     except ValueError as error:
-        raise UsageError(
-            f"{case.name}: outputs and golden cannot be paired: {printable(str(error))}"
-        ) from None
+        raise ValueError(f"outputs and golden of {case.name} cannot be paired: {error}") from None
     return case
 
 
-def _check_arguments(output: object, golden: object, match: object, limits: object, scores: object) -> None:
-    ways = ", ".join(get_args(Match))
+def _check_arguments(golden: object, match: object, limits: object, scores: object) -> None:
     wanted = (
-        ("output", output, OutputSet | PlannedOutputs, "an OutputSet or planned outputs (kv_outputs)"),
-        ("golden", golden, Golden | PlannedGoldens, "a Golden or planned goldens (kv_golden)"),
-        ("limits", limits, Limits, "Limits (kv_limits)"),
+        ("golden", golden, Golden | PlannedGoldens, "a Golden or planned goldens"),
+        ("limits", limits, Limits, "Limits"),
         ("scores", scores, ScoreSet | None, "a ScoreSet"),
     )
     for name, value, kinds, told in wanted:
         if not isinstance(value, kinds):
-            raise UsageError(f"assert_matches_golden: {name} takes {told}, not {type(value).__name__}")
+            raise ValueError(f"{name} takes {told}, not {kind_of(value)}")
     if match not in get_args(Match):
-        raise UsageError(
-            f"assert_matches_golden: match must be one of {ways}, not {printable(repr(match), 40)}"
-        )
+        raise ValueError(f"match is one of {', '.join(get_args(Match))}, not {printable(repr(match), 40)}")
     if scores is not None and isinstance(golden, PlannedGoldens):
-        raise UsageError("assert_matches_golden: leave scores out, planned goldens bring their own")
+        raise ValueError("leave scores out: planned goldens bring their own")
 
 
 def _check_same_question(case: _Case) -> None:
@@ -206,13 +197,13 @@ def _check_same_question(case: _Case) -> None:
     if changed:
         raise _incomparable(
             case,
-            f"was asked otherwise: the tokens of {len(changed)} prompts changed ({named(changed)})",
+            f"was asked otherwise: the tokens of {len(changed)} prompts changed ({listed(changed)})",
             "look for a new tokenizer, or a chat template that holds the date; then refresh the golden",
         )
 
 
 def _check_scored(case: _Case) -> None:
-    """Raise an error if divergence is to decide, and an engine's log-probabilities are not there."""
+    """Raise an error if divergence is to decide, and log-probabilities are not there."""
     if not case.is_scored:
         return
     if case.golden.scores is None:
@@ -224,8 +215,8 @@ def _check_scored(case: _Case) -> None:
             ReasonCode.TOO_LITTLE_EVIDENCE,
         )
     if case.evidence.candidate_scores is None:
-        raise UsageError(
-            f"{case.name}: the outputs are not the golden's, so give scores: what this engine gives the "
+        raise ValueError(
+            f"the outputs of {case.name} are not the golden's, so give scores: what this engine gives the "
             "golden's texts (the fixture kv_golden brings them)"
         )
 
@@ -240,10 +231,7 @@ def _held_against(
     evidence: Sequence[Evidence], match: Match, limits: Limits
 ) -> tuple[list[Endpoint], list[Reason]]:
     """Judge all sets together. Return the figures, and what speaks against a match."""
-    try:
-        comparisons: Comparisons = compare_all(evidence)
-    except ValueError as error:
-        raise UsageError(f"assert_matches_golden: {printable(str(error))}") from None
+    comparisons: Comparisons = compare_all(evidence)
     if match == "safe":
         comparisons = {}
     faults = find_faults(evidence)
@@ -254,13 +242,12 @@ def _held_against(
     return endpoints, [*not_finite(comparisons), *against]
 
 
-def _check_enough(cases: Sequence[_Case], endpoints: Sequence[Endpoint], *, needs_scores: bool) -> None:
-    """Raise UsageError where a match would rest on less than two outputs or two scored texts."""
-    outputs = sum(len(case.evidence.candidate) for case in cases)
-    if cases and outputs < LEAST_FOR_AN_INTERVAL:
-        raise UsageError("assert_matches_golden: give at least two outputs, one cannot be told from chance")
-    if needs_scores and not any(endpoint.name in PRIMARY for endpoint in endpoints):
-        raise UsageError("assert_matches_golden: give the scores of at least two texts, one has no interval")
+def _check_evidence(cases: Sequence[_Case], endpoints: Sequence[Endpoint], *, needs_scores: bool) -> None:
+    """Raise ValueError where a match would rest on less than two outputs or two scored texts."""
+    if cases:
+        check_enough(sum(len(case.evidence.candidate) for case in cases))
+    if needs_scores:
+        check_enough_texts(max((each.metric.n for each in endpoints if each.name in PRIMARY), default=0))
 
 
 def _how_to_accept(cases: Sequence[_Case]) -> str:
