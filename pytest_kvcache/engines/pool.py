@@ -25,7 +25,7 @@ Notify = Callable[[str, str, int, int], None]
 
 TOP_K = 20
 """Log-probabilities kept at each scored position: vLLM's default limit."""
-FLOOR_TEXTS = 8
+FLOOR_TEXTS = 16
 """Texts that a baseline scores one at a time."""
 FLOOR_TOKENS = 32
 """Tokens of each that are scored so: decoding one sequence alone is slow."""
