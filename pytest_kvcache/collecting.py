@@ -85,7 +85,8 @@ class Collecting:
         for item, request in zip(kv_items, run.requests, strict=True):
             item.user_properties.append((TARGET_PROPERTY, request.target.id))
         if (kv_items or self._deselected) and not session.config.option.collectonly:
-            run.store().put_declared(sum_up(kv_items, run.requests, self._deselected))
+            declared = sum_up(kv_items, run.requests, self._deselected, failed=session.testsfailed)
+            run.store().put_declared(declared)
             if run.updating is not None:
                 asked = zip(kv_items, run.requests, strict=True)
                 run.requests = run.updating.plan(run.store(), asked)

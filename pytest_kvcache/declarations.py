@@ -70,11 +70,16 @@ def request_of(item: pytest.Item, prompt_sets: tuple[PromptSet, ...]) -> Request
 
 
 def sum_up(
-    kv_items: Sequence[pytest.Item], requests: Sequence[Request], deselected: Sequence[pytest.Item]
+    kv_items: Sequence[pytest.Item],
+    requests: Sequence[Request],
+    deselected: Sequence[pytest.Item],
+    *,
+    failed: int,
 ) -> Declared:
     """Sum up a collection for the controller, which under xdist collects nothing itself.
 
-    A deselected verdict counts as left out unless all tests of its tier are.
+    A deselected verdict counts as left out unless all tests of its tier are. ``failed`` is the number of
+    files that could not be collected.
     """
     tiers = {tier for item in kv_items for tier in _tiers(item)}
     sets = {s.key: s for request in requests for s in request.prompt_sets}
@@ -98,7 +103,7 @@ def sum_up(
         prompt_sets=tuple(map(_use_of, sets.values())),
         verdicts_planned=len(planned),
         verdicts_left_out=len(left_out),
-        is_whole=not deselected,
+        is_whole=not (deselected or failed),
         goldens=tuple(dict.fromkeys(goldens)),
     )
 

@@ -117,8 +117,7 @@ class Ending:
             self._lines.append(f"note: no test uses {unused} (in {settings.golden_dir})")
 
     def _goldens(self, store: RunStore, declared: Declared) -> report.Goldens:
-        is_one_of_many = any("::" in name or Path(name).is_file() for name in self._run.config.args)
-        is_whole = declared.is_whole and not is_one_of_many
+        is_whole = declared.is_whole and not _is_narrowed(self._run.config)
         return goldens_of_run(self._run.settings.golden_dir, store, declared, is_whole=is_whole)
 
     def _run_info(self, declared: Declared, verdicts: int) -> report.RunInfo:
@@ -133,3 +132,11 @@ class Ending:
             command=("pytest", *self._run.config.invocation_params.args),
             prompt_sets=declared.prompt_sets,
         )
+
+
+def _is_narrowed(config: pytest.Config) -> bool:
+    """Whether the command line leaves files out, or has tests ask for other sets than they usually do."""
+    option = config.option
+    names_some = any("::" in name or Path(name).is_file() for name in config.args)
+    leaves_out = option.ignore or option.ignore_glob or getattr(option, "lf", False)
+    return bool(names_some or leaves_out or option.kv_prompts or option.kv_max_tokens)

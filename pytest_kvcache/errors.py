@@ -15,6 +15,10 @@ class GoldenError(UsageError):
     """A golden is missing, damaged, of something else than was asked for, or changed by somebody else."""
 
 
+class PartlyWrittenError(KvCacheError):
+    """Some goldens of a commit were written and the others were not; the message names those that were."""
+
+
 class EngineError(KvCacheError):
     """An engine could not start, broke, or hung. The verdict of that engine is red."""
 

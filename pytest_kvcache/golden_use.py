@@ -25,13 +25,14 @@ def finder(root: Path) -> FindGolden:
 
 
 def goldens_of_run(root: Path, store: RunStore, declared: Declared, *, is_whole: bool) -> Goldens:
-    """Return the goldens that a run has read, and, where a whole run has, those that no test asks for.
+    """Return the goldens that a run has read, and, if it was whole, those that no test asks for.
 
     The latter only of models, variants and platforms that its tests are about.
     """
     used = {name_of(Golden(of.spec.golden or "", of, None, None)) for of in store.read_goldens()}
-    unused = _unasked(GoldenDirectory(root), declared) - used if used and is_whole else set()
-    return Goldens(_files(used), _files(unused))
+    if not (used and is_whole):
+        return Goldens(_files(used))
+    return Goldens(_files(used), _files(_unasked(GoldenDirectory(root), declared) - used))
 
 
 def _unasked(directory: GoldenDirectory, declared: Declared) -> set[GoldenName]:

@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 
 from pytest_kvcache.engines.devices import platforms
-from pytest_kvcache.errors import KvCacheError
+from pytest_kvcache.errors import KvCacheError, PartlyWrittenError
 from pytest_kvcache.golden import GoldenDirectory
 from pytest_kvcache.plan import Request
 from pytest_kvcache.policy import Policy
@@ -101,7 +101,7 @@ class Updating:
             self._skipped.add(report.nodeid)
 
     def finish(self, store: RunStore | None, session: pytest.Session) -> list[str]:
-        """Write all goldens or none; return what is to be said, and make a session red that wrote none."""
+        """Write all goldens or none; return what is to be said, and make red what did not."""
         lines: list[str] = []
         try:
             review = self._refresh.review(self._gather(store, session.exitstatus), self._policy)
@@ -110,7 +110,8 @@ class Updating:
         except KvCacheError as error:
             if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
-            return [*lines, f"red: no golden was written: {error}"]
+            none = "" if isinstance(error, PartlyWrittenError) else "no golden was written: "
+            return [*lines, f"red: {none}{error}"]
         return [*lines, *(f"written: {path}" for path in written)] if written else [*lines, NOTHING_TO_WRITE]
 
     def _is_due(self, want: Want) -> bool:

@@ -22,7 +22,7 @@ from pytest_kvcache.golden import GoldenDirectory, GoldenName, read
 from pytest_kvcache.prompts import load_prompt_set
 from pytest_kvcache.records import EngineSpec, Golden, PromptSet, Sampling
 from pytest_kvcache.refresh import Want
-from pytest_kvcache.report import Goldens, RunInfo, Selection, write_results
+from pytest_kvcache.report import Goldens, write_results
 
 NEW = ("refresh", "--kv-models=scripted/model", "--prompts=own.jsonl")
 OWN = Path("golden/scripted--model/own-80.auto.cpu.json")
@@ -314,12 +314,11 @@ def test_everything_that_is_wrong_is_a_finding_of_one_line(capsys: pytest.Captur
 # prune
 
 
-def write_run(used: tuple[str, ...], unused: tuple[str, ...] = (), **run: Any) -> None:
+def write_run(used: tuple[str, ...], unused: tuple[str, ...] | None) -> None:
     results = report_samples.results()
-    info: RunInfo = replace(results.run, complete=True, selection=Selection(None, None, 0))
     directory = Path(".kvcache")
     directory.mkdir(exist_ok=True)
-    write_results(directory, replace(results, run=replace(info, **run), goldens=Goldens(used, unused)))
+    write_results(directory, replace(results, goldens=Goldens(used, unused)))
 
 
 def test_what_the_last_run_did_not_use_is_deleted_when_told_to(capsys: pytest.CaptureFixture[str]) -> None:
@@ -353,23 +352,19 @@ def test_a_run_with_goldens_of_another_directory_is_not_believed(
 
 
 @pytest.mark.parametrize(
-    "run",
-    [
-        {"complete": False},
-        {"selection": Selection("smoke", None, 0)},
-        {"selection": Selection(None, "kv_smoke", 0)},
-        {"selection": Selection(None, None, 3)},
-        {"used": ()},
-    ],
+    ("used", "why"), [(("something",), "left tests out"), ((), "read no goldens")], ids=["partial", "none"]
 )
-def test_a_run_that_cannot_know_what_is_unused_is_not_believed(
-    run: dict[str, Any], capsys: pytest.CaptureFixture[str]
+def test_a_run_that_cannot_know_what_is_unused_is_not_asked(
+    used: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = commit(own_set())
-    write_run(**{"used": ("something",), "unused": (path.relative_to("golden").as_posix(),), **run})
+    write_run(used, None)
     capsys.readouterr()
     assert kvcache("prune", "--delete") == 2
-    assert "run all tests with --kv-baseline=golden" in only_line(capsys)
+    assert only_line(capsys).endswith(
+        f"the run of .kvcache {why}, so it cannot know which are unused: run all tests with "
+        "--kv-baseline=golden, then prune"
+    )
     assert path.exists()
 
 

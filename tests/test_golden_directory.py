@@ -13,7 +13,7 @@ import pytest
 from golden_samples import FULL_PROVENANCE, golden, penalised
 from verdict_samples import prompt_set
 
-from pytest_kvcache.errors import GoldenError, KvCacheError
+from pytest_kvcache.errors import GoldenError, KvCacheError, PartlyWrittenError
 from pytest_kvcache.golden import GoldenDirectory, as_kept, name_of
 from pytest_kvcache.records import Golden
 
@@ -106,6 +106,49 @@ class TestCommit:
         assert directory.problems() == ()
         directory.commit(changed)
         assert found(directory, NEW) == as_kept(NEW)
+
+    def test_goldens_that_were_written_before_a_refusal_are_named(
+        self, directory: GoldenDirectory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        directory.commit([OLD, penalised()])
+        real, texts = os.replace, iter(range(100))
+
+        def replace_one_text(source: Path, target: Path) -> None:
+            if Path(target).suffix == ".json" and next(texts) == 1:
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            real(source, target)
+
+        changed = [NEW, penalised(text=lambda i: f"Otherwise {i}.")]
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace_one_text)
+            with pytest.raises(PartlyWrittenError) as caught:
+                directory.commit(changed)
+        assert str(caught.value) == (
+            f"1 of 2 goldens were written ({directory.path(NAME)}), then the file system refused "
+            "(Permission denied): put that right and refresh again"
+        )
+        assert found(directory, NEW) == as_kept(NEW)
+        assert found(directory, penalised()) == as_kept(penalised())
+        assert directory.problems() == ()
+
+    def test_leftovers_that_cannot_be_removed_do_not_undo_a_commit(
+        self, directory: GoldenDirectory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        directory.commit([OLD])
+
+        def refuse(_: Path, missing_ok: bool = False) -> None:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", refuse)
+            assert directory.commit([NEW]) == (directory.path(NAME),)
+        assert len(directory.problems()) == 1
+        directory.commit([NEW])
+        assert directory.problems() == ()
+
+    def test_a_commit_of_nothing_makes_no_directory(self, directory: GoldenDirectory) -> None:
+        assert directory.commit([]) == ()
+        assert not directory.root.exists()
 
     def test_two_models_of_one_name_are_told_apart(self, directory: GoldenDirectory) -> None:
         one, other = golden(model="a/b"), golden(model="a--b")

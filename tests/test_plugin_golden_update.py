@@ -171,6 +171,13 @@ class TestRefreshing:
         assert result.ret == 0
         assert texts(project) == ["smoke-penalised-24.auto.cpu.json"]
 
+    def test_where_all_tests_are_skipped_not_even_a_directory_is_made(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TWO_SETS.replace("@pytest", "@pytest.mark.skip\n@pytest"))
+        result = project.runpytest(*BASELINE, ALL)
+        result.stdout.fnmatch_lines(["nothing to write: *"])
+        assert result.ret == 0
+        assert not (project.path / "golden").exists()
+
     def test_collecting_only_writes_nothing(self, project: pytest.Pytester) -> None:
         project.makepyfile(VERDICT_TEST)
         assert project.runpytest(*BASELINE, ALL, "--collect-only").ret == 0

@@ -225,15 +225,29 @@ class TestUnused:
         more = VERDICT_TEST.replace("def test_verdict(kv_verdict)", "def test_more(kv_outputs)")
         [file] = with_more.path.glob("test_*.py")
         file.write_text(VERDICT_TEST + more)
-        for part in (("-k", "verdict"), (file.name,), (f"{file.name}::test_verdict",)):
-            with_more.runpytest(*FROM_GOLDEN, *part).assert_outcomes(
-                passed=2 if part == (file.name,) else 1, deselected=1 if part[0] == "-k" else 0
-            )
-            assert results(with_more)["goldens"]["unused"] == []
+        one, both = {"passed": 1}, {"passed": 2}
+        parts: dict[tuple[str, ...], dict[str, int]] = {
+            ("-k", "verdict"): {**one, "deselected": 1},
+            (file.name,): both,
+            (f"{file.name}::test_verdict",): one,
+            ("--ignore=other",): both,
+            ("--lf",): both,
+            ("--kv-max-tokens=200",): {"passed": 1, "failed": 1},
+        }
+        for part, outcomes in parts.items():
+            with_more.runpytest(*FROM_GOLDEN, *part).assert_outcomes(**outcomes)
+            assert results(with_more)["goldens"]["unused"] is None
+
+    def test_nor_do_tests_of_which_a_file_is_broken(self, with_more: pytest.Pytester) -> None:
+        with_more.makepyfile(test_broken="import no_such_module")
+        with_more.runpytest(*FROM_GOLDEN, "--continue-on-collection-errors").assert_outcomes(
+            passed=1, errors=1
+        )
+        assert results(with_more)["goldens"]["unused"] is None
 
     def test_a_run_without_goldens_tells_nothing(self, with_more: pytest.Pytester) -> None:
         with_more.runpytest(*GATE).assert_outcomes(passed=1)
-        assert results(with_more)["goldens"] == {"used": [], "unused": []}
+        assert results(with_more)["goldens"] == {"used": [], "unused": None}
 
 
 def renamed(golden: Golden, name: str) -> Golden:

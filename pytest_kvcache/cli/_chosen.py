@@ -49,21 +49,19 @@ def unused(directory: GoldenDirectory, results: Path) -> tuple[GoldenName, ...]:
     """
     again = "run all tests with --kv-baseline=golden, then prune"
     try:
-        of_run = read_results(results)
+        goldens = read_results(results).goldens
     except UsageError as error:
         raise UsageError(f"{error}; {again}") from None
-    selection = of_run.run.selection
-    if not of_run.run.complete or selection.keyword or selection.mark or selection.deselected:
-        raise UsageError(f"the run of {results} was partial, so it cannot say which are unused; {again}")
-    if not of_run.goldens.used:
-        raise UsageError(f"the run of {results} used no goldens, so it cannot say which are unused; {again}")
+    if goldens.unused is None:
+        why = "left tests out" if goldens.used else "read no goldens"
+        raise UsageError(f"the run of {results} {why}, so it cannot know which are unused: {again}")
     there = {name.path(Path()).as_posix(): name for name in directory.names()}
-    for file in of_run.goldens.used:
+    for file in goldens.used:
         if file not in there:
             raise UsageError(
                 f"the run of {results} used {file}, not in {directory.root}: check --kv-golden-dir"
             )
-    return tuple(name for file, name in there.items() if file in of_run.goldens.unused)
+    return tuple(name for file, name in there.items() if file in goldens.unused)
 
 
 def _place(path: Path) -> Path:

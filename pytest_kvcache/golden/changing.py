@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_kvcache.errors import GoldenError, KvCacheError
+from pytest_kvcache.errors import GoldenError, KvCacheError, PartlyWrittenError
 from pytest_kvcache.files import sync_directory
 from pytest_kvcache.golden.finding import check_subject, digest_at, golden_at
 from pytest_kvcache.golden.format import Encoded, as_kept, encode
@@ -23,7 +23,7 @@ from pytest_kvcache.golden.leftovers import TEMPORARY_SUFFIX, leftovers
 from pytest_kvcache.golden.names import GoldenName, name_of
 from pytest_kvcache.golden.reading import refusal
 from pytest_kvcache.records import Golden
-from pytest_kvcache.text import printable
+from pytest_kvcache.text import listed, printable
 
 
 def commit(
@@ -31,6 +31,8 @@ def commit(
 ) -> tuple[Path, ...]:
     """Write goldens as :meth:`GoldenDirectory.commit` says."""
     wanted = _by_name(map(as_kept, goldens))
+    if not wanted:
+        return ()
     # Encoded before the lock is taken, because that takes long; what is there already need not be.
     encoded = {name: encode(golden) for name, golden in wanted.items() if not _is_kept(root, name, golden)}
     with _writing(root):
@@ -132,9 +134,19 @@ def _replace(changes: Sequence[_Change]) -> None:
     for change in changes:
         _temporary(change.sidecar).replace(change.sidecar)
     _sync(directories)
-    for change in changes:
-        _temporary(change.path).replace(change.path)
-    _sync(directories)
+    written: list[str] = []
+    try:
+        for change in changes:
+            _temporary(change.path).replace(change.path)
+            written.append(str(change.path))
+        _sync(directories)
+    except OSError as error:
+        if not written:
+            raise
+        raise PartlyWrittenError(
+            f"{len(written)} of {len(changes)} goldens were written ({listed(written)}), then the file "
+            f"system refused ({error.strerror}): put that right and refresh again"
+        ) from None
 
 
 def _temporary(path: Path) -> Path:
@@ -160,11 +172,9 @@ def _tidied(root: Path) -> Iterator[None]:
     """Remove what a commit leaves: the sidecars that it has replaced, or, if it failed, all that is new."""
     try:
         yield
-    except BaseException:
+    finally:
         with suppress(OSError):
             _remove_leftovers(root)
-        raise
-    _remove_leftovers(root)
 
 
 def _remove_leftovers(root: Path) -> None:

@@ -58,7 +58,8 @@ class GoldenDirectory:
 
         With ``expected`` (:meth:`digest` of names as it was before), a golden that somebody else has
         changed since is not overwritten. Waits for other writers. Raises GoldenError if a golden may not
-        be written, and KvCacheError if the file system refuses; what was there then stays.
+        be written, and KvCacheError if the file system refuses; what was there then stays. Only where it
+        refuses the last step for some goldens is it PartlyWrittenError, which names those that were written.
         """
         return commit(self.root, goldens, expected or {})
 

@@ -59,8 +59,9 @@ class Goldens:
 
     used: tuple[str, ...] = ()
     """Read by this run."""
-    unused: tuple[str, ...] = ()
-    """Of this run's models and variants, and asked for by none of its tests. Only a whole run tells."""
+    unused: tuple[str, ...] | None = None
+    """Of this run's models and variants, and asked for by none of its tests; None if the run cannot know:
+    it left tests out, or read no goldens."""
 
 
 @dataclass(frozen=True, slots=True)
