@@ -18,7 +18,7 @@ from statistics import fmean
 
 import numpy as np
 
-from pytest_kvcache.measures.degeneration import find_degeneration, is_empty, ran_away
+from pytest_kvcache.measures.degeneration import Findings, find_in_pair, is_empty, ran_away
 from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores, first_divergence
 from pytest_kvcache.measures.noninferiority import Differences, Judgement, Means, Sample, judge
 from pytest_kvcache.measures.paired import Interval, median_interval, share_interval
@@ -98,13 +98,7 @@ class Faults:
 def find_faults(evidence: Sequence[Evidence]) -> list[Faults]:
     """Look for faults in all outputs but those of tasks, in the order of the evidence."""
     return [
-        Faults(
-            each.penalised,
-            degenerate=(_is_degenerate(ours, prompt), _is_degenerate(theirs, prompt)),
-            empty=(is_empty(ours), is_empty(theirs)),
-            ran_away=(ran_away(ours, beside=theirs), ran_away(theirs, beside=ours)),
-            suspicious=(_is_suspicious(ours, prompt, theirs), _is_suspicious(theirs, prompt, ours)),
-        )
+        _faults(each, prompt, ours, theirs)
         for each in evidence
         if not each.prompt_set.is_tasks
         for prompt, ours, theirs in each.pairs()
@@ -327,14 +321,20 @@ def cache_unread(evidence: Sequence[Evidence]) -> Iterator[Reason]:
         yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, "delta_nll", message)
 
 
-def _is_degenerate(output: Output, prompt: Prompt) -> bool:
+def _faults(of: Evidence, prompt: Prompt, ours: Output, theirs: Output) -> Faults:
+    candidates, baselines = find_in_pair(ours, theirs, prompt=prompt)
+    return Faults(
+        of.penalised,
+        degenerate=(_is_degenerate(candidates), _is_degenerate(baselines)),
+        empty=(is_empty(ours), is_empty(theirs)),
+        ran_away=(ran_away(ours, beside=theirs), ran_away(theirs, beside=ours)),
+        suspicious=(bool(candidates.beside), bool(baselines.beside)),
+    )
+
+
+def _is_degenerate(findings: Findings) -> bool:
     """Whether one signal suffices; empty outputs are counted by themselves."""
-    return any(s.severity == "fail" and s.kind != "empty" for s in find_degeneration(output, prompt=prompt))
-
-
-def _is_suspicious(output: Output, prompt: Prompt, beside: Output) -> bool:
-    """Whether there is any signal, also one that is no proof by itself."""
-    return bool(find_degeneration(output, prompt=prompt, baseline=beside))
+    return any(signal.severity == "fail" and signal.kind != "empty" for signal in findings.alone)
 
 
 def _figure(name: str, interval: Interval) -> Endpoint:

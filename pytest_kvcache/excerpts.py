@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
-from pytest_kvcache.measures.degeneration import find_degeneration
-from pytest_kvcache.measures.divergence import compare_scores
+from pytest_kvcache.measures.degeneration import find_degeneration, find_in_pair
+from pytest_kvcache.measures.divergence import mean_delta_nll
 from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.records import Excerpt, Output, Prompt, Signal, Verdict, VerdictKind
 from pytest_kvcache.verdicts import Evidence
@@ -22,48 +24,64 @@ def choose_excerpts(verdict: Verdict, evidence: Sequence[Evidence]) -> tuple[Exc
     """
     if verdict.verdict not in (VerdictKind.FAIL, VerdictKind.KNOWN_BAD):
         return ()
-    ranked = [item for entry in evidence for item in _rank(verdict.id, entry)]
-    worst = sorted(ranked, key=lambda item: item[0], reverse=True)
+    by_harm = sorted((pair for entry in evidence for pair in _pairs(entry)), key=lambda pair: -pair.harm)
     chosen: dict[str, Excerpt] = {}
-    for _, excerpt in worst:
-        chosen.setdefault(excerpt.prompt_text, excerpt)
-    return tuple(chosen.values())[:COUNT]
+    for pair in chain(filter(_is_alone, by_harm), by_harm):
+        if pair.prompt.content not in chosen:
+            chosen[pair.prompt.content] = _excerpt(verdict.id, pair)
+        if len(chosen) == COUNT:
+            break
+    return tuple(chosen.values())
 
 
-def _rank(verdict_id: str, entry: Evidence) -> list[tuple[tuple[bool, float], Excerpt]]:
-    prompts = {prompt.id: prompt for prompt in entry.prompt_set.prompts}
-    baseline = {output.prompt_id: output for output in entry.baseline}
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """What both sides wrote for one prompt."""
+
+    prompt_set: str
+    prompt: Prompt
+    ours: Output
+    theirs: Output
+    harm: float
+    """Delta NLL; 0 where nothing was scored."""
+
+
+def _pairs(entry: Evidence) -> Iterator[_Pair]:
     harm = _delta_nll(entry)
-    ranked = []
-    for output in entry.candidate:
-        prompt, beside = prompts[output.prompt_id], baseline[output.prompt_id]
-        signals = tuple(find_degeneration(output, prompt=prompt, baseline=beside))
-        alone = _is_bad(prompt, output, signals) and not _is_bad(
-            prompt, beside, find_degeneration(beside, prompt=prompt)
-        )
-        excerpt = Excerpt(
-            verdict_id,
-            entry.prompt_set.name,
-            prompt.id,
-            prompt.content,
-            beside.text,
-            output.text,
-            signals,
-        )
-        ranked.append(((alone, harm.get(prompt.id, 0.0)), excerpt))
-    return ranked
+    for prompt, ours, theirs in entry.pairs():
+        yield _Pair(entry.prompt_set.name, prompt, ours, theirs, harm.get(prompt.id, 0.0))
 
 
-def _is_bad(prompt: Prompt, output: Output, signals: Sequence[Signal]) -> bool:
-    if prompt.answer is not None:
-        return not is_right(output.text, prompt)
+def _is_alone(pair: _Pair) -> bool:
+    """Whether the candidate's output is bad and the baseline's is not."""
+    if pair.prompt.answer is not None:
+        return not is_right(pair.ours.text, pair.prompt) and is_right(pair.theirs.text, pair.prompt)
+    ours, theirs = find_in_pair(pair.ours, pair.theirs, prompt=pair.prompt)
+    return _is_proof(ours.beside) and not _is_proof(theirs.alone)
+
+
+def _is_proof(signals: Sequence[Signal]) -> bool:
     return any(signal.severity == "fail" for signal in signals)
+
+
+def _excerpt(verdict_id: str, pair: _Pair) -> Excerpt:
+    return Excerpt(
+        verdict_id,
+        pair.prompt_set,
+        pair.prompt.id,
+        pair.prompt.content,
+        pair.theirs.text,
+        pair.ours.text,
+        tuple(find_degeneration(pair.ours, prompt=pair.prompt, baseline=pair.theirs)),
+    )
 
 
 def _delta_nll(entry: Evidence) -> dict[str, float]:
     if entry.baseline_scores is None or entry.candidate_scores is None:
         return {}
     baseline = {score.prompt_id: score for score in entry.baseline_scores.scores}
-    pairs = [(score, baseline[score.prompt_id]) for score in entry.candidate_scores.scores]
-    compared = {ours.prompt_id: compare_scores(ours, theirs) for ours, theirs in pairs}
-    return {name: each.delta_nll for name, each in compared.items() if each.is_finite}
+    found = {
+        score.prompt_id: mean_delta_nll(score, baseline[score.prompt_id])
+        for score in entry.candidate_scores.scores
+    }
+    return {name: value for name, value in found.items() if value is not None}

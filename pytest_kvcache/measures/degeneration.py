@@ -30,7 +30,9 @@ runaway        warn       cut off at twice the length at which the baseline ende
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from pytest_kvcache.measures.asked import QUOTED_RATIO, Asked
 from pytest_kvcache.measures.blanks import find_blanks
@@ -45,7 +47,7 @@ from pytest_kvcache.measures.scripts import find_mixed_scripts, find_script_flip
 from pytest_kvcache.measures.soup import find_small_soup, find_soup
 from pytest_kvcache.measures.special import find_special_tokens
 from pytest_kvcache.measures.views import Outputlike, Promptlike, View, kind_of, view_output, view_prompt
-from pytest_kvcache.records import Score, Signal
+from pytest_kvcache.records import Output, Prompt, Score, Signal
 
 RUNAWAY_RATIO = 2
 RUNAWAY_TOKENS = 64
@@ -79,15 +81,29 @@ def find_degeneration(
     pair of their loops. Raises ValueError for an argument that is none of these, and for a score of another
     number of tokens.
     """
-    seen = view_output(output)
-    beside = None if baseline is None else view_output(baseline, "baseline")
-    asked = None if prompt is None else view_prompt(prompt)
-    signals = [loop.signal() for loop in _unexcused_loops(seen, asked, beside)]
-    signals += _unexcused(_untold(list(_find_in(seen)), signals), asked, beside)
-    if score is not None:
-        signals += _improbable(seen, score)
-    signals.sort(key=lambda signal: (signal.unit, signal.start, -signal.end))
-    return [*_empty(seen, beside), *signals, *_length(seen, beside)]
+    seen = _Looked(view_output(output))
+    beside = None if baseline is None else _Looked(view_output(baseline, "baseline"))
+    asked = None if prompt is None else _Looked(view_prompt(prompt))
+    improbable = [] if score is None else _improbable(seen.view, score)
+    return _signals(seen, asked, beside, improbable)
+
+
+def find_in_pair(one: Output, other: Output, *, prompt: Prompt) -> tuple[Findings, Findings]:
+    """Return what `find_degeneration` finds in two outputs for one prompt, looking at each of them once."""
+    asked, left, right = map(_Looked, (view_prompt(prompt), view_output(one), view_output(other)))
+    return (
+        Findings(_signals(left, asked, None), _signals(left, asked, right)),
+        Findings(_signals(right, asked, None), _signals(right, asked, left)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The signals of one of two outputs for the same prompt."""
+
+    alone: list[Signal]
+    beside: list[Signal]
+    """With the other one for its baseline."""
 
 
 def ran_away(output: Outputlike, *, beside: Outputlike) -> bool:
@@ -98,6 +114,41 @@ def ran_away(output: Outputlike, *, beside: Outputlike) -> bool:
 def is_empty(output: Outputlike) -> bool:
     """Whether there is nothing to read."""
     return view_output(output).is_empty
+
+
+class _Looked:
+    """An output or prompt with what detectors find in it, which is looked for when first asked for."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+
+    @cached_property
+    def loops(self) -> list[Loop]:
+        """The loops, exact and near; where an exact one is, no near one is told of."""
+        exact = find_loops(self.view)
+        near = [loop for loop in find_near_loops(self.view) if not any(map(loop.overlaps, exact))]
+        return [*exact, *near]
+
+    @cached_property
+    def others(self) -> list[Signal]:
+        """What all detectors but those of loops find."""
+        return list(_find_in(self.view))
+
+    @cached_property
+    def wish(self) -> Asked:
+        """What a prompt asks for."""
+        return Asked(self.view)
+
+
+def _signals(
+    seen: _Looked, asked: _Looked | None, beside: _Looked | None, improbable: Sequence[Signal] = ()
+) -> list[Signal]:
+    signals = [loop.signal() for loop in _unexcused_loops(seen, asked, beside)]
+    signals += _unexcused(_untold(seen.others, signals), asked, beside)
+    signals += improbable
+    signals.sort(key=lambda signal: (signal.unit, signal.start, -signal.end))
+    other = None if beside is None else beside.view
+    return [*_empty(seen.view, other), *signals, *_length(seen.view, other)]
 
 
 def _find_in(view: View) -> Iterator[Signal]:
@@ -136,40 +187,33 @@ def _lies_in(signal: Signal, loop: Signal) -> bool:
     return signal.unit == loop.unit and loop.start <= signal.start and signal.end <= loop.end
 
 
-def _unexcused(signals: list[Signal], asked: View | None, beside: View | None) -> list[Signal]:
+def _unexcused(signals: list[Signal], asked: _Looked | None, beside: _Looked | None) -> list[Signal]:
     """Drop what the baseline's output or the prompt shows as surely, and the flips of a translation."""
     for known in (asked, beside):
         if signals and known is not None:
-            shown = {(signal.kind, signal.severity) for signal in _find_in(known)}
+            shown = {(signal.kind, signal.severity) for signal in known.others}
             signals = [
                 signal
                 for signal in signals
                 if (signal.kind, "fail") not in shown and (signal.kind, signal.severity) not in shown
             ]
-    if signals and asked is not None and _TRANSLATING.search(asked.text or ""):
+    if signals and asked is not None and _TRANSLATING.search(asked.view.text or ""):
         signals = [signal for signal in signals if signal.kind not in _FLIPS]
     return signals
 
 
-def _all_loops(view: View) -> list[Loop]:
-    """Return the loops, exact and near; where an exact one is, no near one is told of."""
-    exact = find_loops(view)
-    near = [loop for loop in find_near_loops(view) if not any(map(loop.overlaps, exact))]
-    return [*exact, *near]
-
-
-def _unexcused_loops(seen: View, asked: View | None, beside: View | None) -> list[Loop]:
-    loops = _all_loops(seen)
+def _unexcused_loops(seen: _Looked, asked: _Looked | None, beside: _Looked | None) -> list[Loop]:
+    loops = seen.loops
     if loops and beside is not None:
-        known = _all_loops(beside)
-        loops = [loop for loop in loops if not any(map(loop.resembles, known))]
+        loops = [loop for loop in loops if not any(map(loop.resembles, beside.loops))]
     if loops and asked is not None:
-        wish, quoted = Asked(asked), _all_loops(asked)
         loops = [
             loop
             for loop in loops
-            if not wish.excuses(loop)
-            and not any(loop.resembles(each) and loop.copies <= QUOTED_RATIO * each.copies for each in quoted)
+            if not asked.wish.excuses(loop)
+            and not any(
+                loop.resembles(each) and loop.copies <= QUOTED_RATIO * each.copies for each in asked.loops
+            )
         ]
     return loops
 

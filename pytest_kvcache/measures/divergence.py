@@ -200,12 +200,7 @@ def divergence(candidate: Scores, baseline: Scores) -> Divergence:
 
 def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
     """Compare two scores of the same text. Raises ValueError if they are of different texts."""
-    if candidate.prompt_id != baseline.prompt_id or candidate.token_ids != baseline.token_ids:
-        raise ValueError(
-            f"scores of different texts: {candidate.prompt_id!r} ({len(candidate.token_ids)} tokens) and "
-            f"{baseline.prompt_id!r} ({len(baseline.token_ids)} tokens)"
-        )
-    ours, theirs = _read(candidate), _read(baseline)
+    ours, theirs = _read_both(candidate, baseline)
     finite = ours.finite & theirs.finite
     ours_there, theirs_there = ours.at(finite), theirs.at(finite)
     cap = np.exp(ours_there.top_logprobs.min(axis=1))
@@ -222,6 +217,16 @@ def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
         candidate_non_finite=int(np.count_nonzero(~ours.finite)),
         baseline_non_finite=int(np.count_nonzero(~theirs.finite)),
     )
+
+
+def mean_delta_nll(candidate: Score, baseline: Score) -> float | None:
+    """Return :attr:`ScoreComparison.delta_nll` alone, which takes little; None if no position is finite.
+
+    Raises as `compare_scores` does.
+    """
+    ours, theirs = _read_both(candidate, baseline)
+    finite = ours.finite & theirs.finite
+    return _mean(theirs.logprobs[finite] - ours.logprobs[finite]) if finite.any() else None
 
 
 def sum_up(compared: Sequence[ScoreComparison], kinds: dict[str, str]) -> Divergence:
@@ -271,6 +276,15 @@ class _Read:
 
     def known(self) -> Known:
         return Known.of(self.top_ids, self.top_logprobs, self.token_ids, self.logprobs)
+
+
+def _read_both(candidate: Score, baseline: Score) -> tuple[_Read, _Read]:
+    if candidate.prompt_id != baseline.prompt_id or candidate.token_ids != baseline.token_ids:
+        raise ValueError(
+            f"scores of different texts: {candidate.prompt_id!r} ({len(candidate.token_ids)} tokens) and "
+            f"{baseline.prompt_id!r} ({len(baseline.token_ids)} tokens)"
+        )
+    return _read(candidate), _read(baseline)
 
 
 def _read(score: Score) -> _Read:

@@ -78,8 +78,10 @@ def bound_kld(baseline: Known, candidate: Known, cap: Floats) -> Bound:
 
 def _probabilities_of(ids: NDArray[np.int64], engine: Known) -> tuple[Floats, NDArray[np.bool_]]:
     """Return an engine's probabilities of given tokens, and which of them it knows."""
-    same = (ids[:, :, None] == engine.ids[:, None, :]) & (ids[:, :, None] != NOTHING)
-    return np.where(same, np.exp(engine.logprobs)[:, None, :], 0).sum(axis=2), same.any(axis=2)
+    same = ids[:, :, None] == engine.ids[:, None, :]
+    known = same.any(axis=2) & (ids != NOTHING)
+    at = np.take_along_axis(np.exp(engine.logprobs), same.argmax(axis=2), axis=1)
+    return np.where(known, at, 0), known
 
 
 def _least_of_rest(alone: Floats, unseen: Floats, left: Floats, cap: Floats) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 Json = Any
@@ -91,15 +92,18 @@ class Prompt:
         return self.text if self.text is not None else "\n".join(m.content for m in self.messages)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PromptSet:
-    """A named, ordered, fixed list of prompts with sampling parameters: the unit of batching."""
+    """A named, ordered, fixed list of prompts with sampling parameters: the unit of batching.
+
+    Without slots, so that it can keep its key.
+    """
 
     name: str
     prompts: tuple[Prompt, ...]
     sampling: Sampling = Sampling()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Identifies the set by its content; the name does not count."""
         prompts = [asdict(prompt) for prompt in self.prompts]
