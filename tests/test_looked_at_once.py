@@ -1,0 +1,56 @@
+"""What is measured once for several questions gives each of them the answer that it gets by itself."""
+
+from __future__ import annotations
+
+from itertools import product
+from unittest.mock import Mock
+
+import pytest
+from test_measures_divergence import some
+from verdict_samples import output, prompt_set, prose
+
+from pytest_kvcache.measures import degeneration
+from pytest_kvcache.measures.degeneration import Findings, find_degeneration, find_in_pair
+from pytest_kvcache.measures.divergence import compare_scores, mean_delta_nll
+from pytest_kvcache.records import Output, Prompt, PromptSet, content_key
+
+LOOP = prose(1, 10) + " a gentle soul," * 60
+WRITTEN = [output("p", text) for text in (prose(1), prose(2, 400), LOOP, f"{prose(3)} é" + "\ufffd" * 40, "")]
+PROMPTS = [Prompt("p", "chat", text="Write."), Prompt("p", "chat", text="Repeat 'a gentle soul,' 60 times.")]
+
+
+@pytest.mark.parametrize(("one", "other", "prompt"), product(WRITTEN, WRITTEN, PROMPTS))
+def test_a_pair_is_found_what_its_outputs_are_found_each(one: Output, other: Output, prompt: Prompt) -> None:
+    assert find_in_pair(one, other, prompt=prompt) == (
+        Findings(
+            find_degeneration(one, prompt=prompt), find_degeneration(one, prompt=prompt, baseline=other)
+        ),
+        Findings(
+            find_degeneration(other, prompt=prompt), find_degeneration(other, prompt=prompt, baseline=one)
+        ),
+    )
+
+
+def test_each_output_of_a_pair_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Mock(side_effect=degeneration.find_near_loops)
+    monkeypatch.setattr(degeneration, "find_near_loops", search)
+    find_in_pair(WRITTEN[0], WRITTEN[1], prompt=PROMPTS[0])
+    assert search.call_count == 2
+
+
+def test_delta_nll_alone_is_that_of_the_whole_comparison() -> None:
+    for ours, theirs in zip(*some(), strict=True):
+        assert mean_delta_nll(ours, theirs) == compare_scores(ours, theirs).delta_nll
+
+
+def test_a_prompt_set_reckons_its_key_once_and_is_no_other_set_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reckon = Mock(side_effect=content_key)
+    monkeypatch.setattr("pytest_kvcache.records.asked.content_key", reckon)
+    asked, unasked = prompt_set(), prompt_set()
+    assert asked.key == asked.key
+    assert reckon.call_count == 1
+    assert asked == unasked
+    assert hash(asked) == hash(unasked)
+    assert PromptSet("another", asked.prompts[1:]).key != asked.key
