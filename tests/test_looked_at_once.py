@@ -9,9 +9,9 @@ import pytest
 from test_measures_divergence import some
 from verdict_samples import output, prompt_set, prose
 
-from pytest_kvcache.measures import degeneration
 from pytest_kvcache.measures.degeneration import Findings, find_degeneration, find_in_pair
 from pytest_kvcache.measures.divergence import compare_scores, mean_delta_nll
+from pytest_kvcache.measures.near_loops import find_near_loops
 from pytest_kvcache.records import Output, Prompt, PromptSet, content_key
 
 LOOP = prose(1, 10) + " a gentle soul," * 60
@@ -19,7 +19,7 @@ WRITTEN = [output("p", text) for text in (prose(1), prose(2, 400), LOOP, f"{pros
 PROMPTS = [Prompt("p", "chat", text="Write."), Prompt("p", "chat", text="Repeat 'a gentle soul,' 60 times.")]
 
 
-@pytest.mark.parametrize(("one", "other", "prompt"), product(WRITTEN, WRITTEN, PROMPTS))
+@pytest.mark.parametrize(("one", "other", "prompt"), [*product(WRITTEN, WRITTEN, PROMPTS)])
 def test_a_pair_is_found_what_its_outputs_are_found_each(one: Output, other: Output, prompt: Prompt) -> None:
     assert find_in_pair(one, other, prompt=prompt) == (
         Findings(
@@ -32,8 +32,8 @@ def test_a_pair_is_found_what_its_outputs_are_found_each(one: Output, other: Out
 
 
 def test_each_output_of_a_pair_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    search = Mock(side_effect=degeneration.find_near_loops)
-    monkeypatch.setattr(degeneration, "find_near_loops", search)
+    search = Mock(side_effect=find_near_loops)
+    monkeypatch.setattr("pytest_kvcache.measures.degeneration.find_near_loops", search)
     find_in_pair(WRITTEN[0], WRITTEN[1], prompt=PROMPTS[0])
     assert search.call_count == 2
 
