@@ -15,7 +15,9 @@ from pytest_kvcache.measures.near_loops import find_near_loops
 from pytest_kvcache.records import Output, Prompt, PromptSet, content_key
 
 LOOP = prose(1, 10) + " a gentle soul," * 60
-WRITTEN = [output("p", text) for text in (prose(1), prose(2, 400), LOOP, f"{prose(3)} é" + "\ufffd" * 40, "")]
+WRITTEN = [
+    output("p", text) for text in (prose(1), prose(2, 400), LOOP, f"{prose(3)} \ufffd\ufffd {prose(4)}", "")
+]
 PROMPTS = [Prompt("p", "chat", text="Write."), Prompt("p", "chat", text="Repeat 'a gentle soul,' 60 times.")]
 
 
