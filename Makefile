@@ -8,8 +8,10 @@ WORKERS ?= 2
 
 comma := ,
 space := $() $()
-GATE   = suites --kv-dtypes=fp8,auto --kv-models=$(subst $(space),$(comma),$(addprefix ref:,$(MODELS))) \
-         --kv-policy=suites/reference-policy.toml --kv-report=build/report -n $(WORKERS)
+SUITES = suites --kv-models=$(subst $(space),$(comma),$(addprefix ref:,$(MODELS))) \
+         --kv-policy=suites/reference-policy.toml -n $(WORKERS)
+GATE   = $(SUITES) --kv-dtypes=fp8,auto --kv-report=build/report
+GOLDEN = $(SUITES) --kv-golden-dir=golden --kv-report=build/report-golden -m kv_smoke
 
 # The first interpreter of a version, on the path or under pyenv, that can make environments.
 pyenvs      = $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/$(1).*/bin/python)
@@ -23,11 +25,15 @@ NEWER      := 3.12 3.13 3.14 3.15
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: gate gate-full
+.PHONY: gate gate-full gate-golden goldens
 gate: models  ## judge fp8 on a healthy and a fragile reference model (smoke tier)
 	$(BIN)/pytest $(GATE) -m kv_smoke
 gate-full: models  ## the same with more and longer answers (full tier)
 	$(BIN)/pytest $(GATE) -m kv_full
+gate-golden: models  ## the same as gate with the baseline read from golden/, so that its engine need not start
+	$(BIN)/pytest $(GOLDEN) --kv-dtypes=fp8 --kv-baseline=golden
+goldens: models  ## refresh golden/ and show what changes
+	$(BIN)/pytest $(GOLDEN) --kv-dtypes=auto --kv-golden-update=all
 
 .PHONY: test test-fast test-vllm test-matrix test-oldest
 test: test-fast test-vllm  ## run all of the project's own tests

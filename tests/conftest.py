@@ -25,5 +25,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     # Device locks of its own: these engines use no core, and are not to wait for engines that do.
     monkeypatch.setenv("TMPDIR", str(pytester.path))
     monkeypatch.setattr("tempfile.tempdir", str(pytester.path))
+    # A root directory of its own: this repository's goldens and settings lie above it under --basetemp=build.
+    pytester.makeini("[pytest]\n")
     pytester.makeconftest(CONFTEST)
     return pytester

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_kvcache.errors import UsageError
@@ -23,16 +23,20 @@ def existing(root: Path) -> GoldenDirectory:
 def named(paths: Iterable[Path], files: Sequence[Path], root: Path) -> tuple[Path, ...]:
     """Return those of the paths that ``files`` mean, however these are written, each once; or all.
 
-    Raises `UsageError` for a file that is none of them, and if there are no paths.
+    A directory means all that lie in it. Raises `UsageError` for a file that is none of them, for a directory
+    that holds none, and if there are no paths.
     """
     places = {_place(path): path for path in paths}
     if not places:
         raise UsageError(f"there is no golden in {root}: check --kv-golden-dir, or {_MAKE}")
+    chosen: dict[Path, None] = {}
     for file in files:
-        if _place(file) not in places:
+        meant = _meant(places, file)
+        if not meant:
             what = "is no golden of" if file.exists() else "does not exist, and so is no golden of"
             raise UsageError(f"{file} {what} {root}: check the path, and --kv-golden-dir")
-    return tuple(dict.fromkeys(places[_place(file)] for file in files)) or tuple(places.values())
+        chosen |= dict.fromkeys(meant)
+    return tuple(chosen or places.values())
 
 
 def chosen(directory: GoldenDirectory, files: Sequence[Path]) -> dict[GoldenName, Path]:
@@ -62,6 +66,13 @@ def unused(directory: GoldenDirectory, results: Path) -> tuple[GoldenName, ...]:
                 f"the run of {results} used {file}, not in {directory.root}: check --kv-golden-dir"
             )
     return tuple(name for file, name in there.items() if file in goldens.unused)
+
+
+def _meant(places: Mapping[Path, Path], file: Path) -> list[Path]:
+    """Return the paths at the place of a file, or anywhere in a directory."""
+    if file.is_dir() and not file.is_symlink():
+        return [path for place, path in places.items() if place.is_relative_to(file.resolve())]
+    return [path for place, path in places.items() if place == _place(file)]
 
 
 def _place(path: Path) -> Path:

@@ -60,7 +60,9 @@ def add_to(commands: Commands) -> None:
     _takes(refresh, "--prompts", "for these prompt sets: shipped ones, or .jsonl files", "LIST", names)
     _takes(refresh, "--kv-dtypes", "under these kv dtypes (default: auto)", "LIST", names)
     _takes_flag(
-        refresh, "--no-logprobs", "write texts without log-probabilities: good for exact matches only"
+        refresh,
+        "--no-logprobs",
+        "write texts without log-probabilities: good for exact and safe matches only",
     )
     _takes_flag(refresh, "--kv-golden-allow-ci", "write also where CI is set in the environment")
     _takes_policy(refresh)
