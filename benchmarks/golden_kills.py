@@ -13,6 +13,7 @@ must leave the new goldens and nothing beside them.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -47,12 +48,11 @@ def pytest_kvcache_engine_factory(config, timeout):
 TEST = """
 import pytest
 
-@pytest.mark.parametrize("part", range({parts}))
-@pytest.mark.kv_sensitive(prompts={prompts!r}, max_tokens={tokens})
-def test_verdict(kv_verdict, part):
+@pytest.mark.kv_sensitive(prompts={prompts!r})
+def test_verdict(kv_verdict):
     pass
 
-@pytest.mark.kv_sensitive(prompts={prompts!r}, max_tokens={tokens})
+@pytest.mark.kv_sensitive(prompts={prompts!r})
 def test_golden(kv_outputs, kv_golden):
     pass
 """
@@ -158,26 +158,34 @@ def main() -> int:
 
 def _scripted(root: Path) -> Project:
     gate = ("--kv-dtypes=fp8,auto", "--kv-models=scripted/model")
-    tests = TEST.format(parts=1, prompts=["smoke", "smoke-penalised"], tokens=64)
     old, new = ((*gate, f"--kv-engine-arg=says={words}") for words in ("old", "new"))
-    return Project(root, old, new, tests, CONFTEST)
+    _write_sets(root)
+    return Project(root, old, new, TEST.format(prompts=SETS), CONFTEST)
 
 
 def _real(root: Path, model: str) -> Project:
-    lines = [f'{{"id": "p{i}", "kind": "completion", "text": "{text}"}}' for i, text in enumerate(OPENINGS)]
-    (root / "few.jsonl").write_text("\n".join(lines) + "\n")
-    tests = TEST.format(parts=1, prompts="few.jsonl", tokens=48)
     gate = ("--kv-dtypes=fp8,auto", f"--kv-models=ref:{model}")
     old, new = ((*gate, f"--kv-engine-arg=max_model_len={length}") for length in (512, 1024))
-    return Project(root, old, new, tests, "")
+    _write_sets(root)
+    return Project(root, old, new, TEST.format(prompts=SETS[:1]), "")
 
 
+def _write_sets(root: Path) -> None:
+    """Write two small sets, one of them under a penalty and so without scores."""
+    prompts = [{"id": f"p{i}", "kind": "completion", "text": text} for i, text in enumerate(OPENINGS)]
+    for name, penalty in zip(SETS, (1.0, 1.1), strict=True):
+        header = {"sampling": {"max_tokens": 48, "repetition_penalty": penalty}}
+        lines = [json.dumps(line) for line in (header, *prompts)]
+        (root / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+SETS = ["few.jsonl", "few-penalised.jsonl"]
 OPENINGS = ("The capital of France is", "Water boils at", "Once upon a time", "To bake bread you need")
 
 
 def _run(project: Project, rounds: int) -> Tally:
     tally = Tally()
-    for number, kill in enumerate(islice(_kills(project, rounds), rounds), start=1):
+    for number, kill in enumerate(islice(_kills(project), rounds), start=1):
         project.restore()
         died = _killed_refresh(project, kill)
         tally.rounds[kill.name] += 1
@@ -190,7 +198,7 @@ def _run(project: Project, rounds: int) -> Tally:
     return tally
 
 
-def _kills(project: Project, rounds: int) -> Iterator[Kill]:
+def _kills(project: Project) -> Iterator[Kill]:
     """Yield boundary kills of each role spread over all boundaries, and a third of them at random times."""
     kinds: list[Iterator[Kill]] = []
     for role, extra in (("controller", ()), ("controller", XDIST), ("worker", XDIST)):
@@ -206,8 +214,13 @@ def _kills(project: Project, rounds: int) -> Iterator[Kill]:
         dice.shuffle(whens)
         # All boundaries once before any of them twice.
         kinds += [cycle(whens)] * 2 if whens else []
-        kinds += [(Kill(named, dice.uniform(0, seconds), "random") for _ in range(rounds))]
+        kinds += [_at_random(named, dice, seconds)]
     yield from chain.from_iterable(zip(*kinds, strict=False))
+
+
+def _at_random(named: str, dice: random.Random, seconds: float) -> Iterator[Kill]:
+    while True:
+        yield Kill(named, dice.uniform(0, seconds), "random")
 
 
 XDIST = ("-n", "2")
