@@ -136,8 +136,7 @@ class Project:
         return (log.read_text().splitlines() if log.exists() else []), time.monotonic() - began
 
     def killing(self, role: str, log: Path) -> dict[str, str]:
-        shards = self.root / ".kvcache"
-        return {"KILLING_IN": f"{self.goldens}:{shards}", "KILLING_ROLE": role, "KILLING_LOG": str(log)}
+        return {"KILLING_IN": f"{self.goldens}/", "KILLING_ROLE": role, "KILLING_LOG": str(log)}
 
 
 def main() -> int:

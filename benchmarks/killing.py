@@ -1,11 +1,11 @@
 """A pytest plugin that kills its own process at one boundary of a file operation: see `golden_kills.py`.
 
-    KILLING_IN=DIR[:DIR] KILLING_ROLE=controller|worker [KILLING_AT=12 KILLING_WHEN=before|during|after]
+    KILLING_IN=DIR KILLING_ROLE=controller|worker [KILLING_AT=12 KILLING_WHEN=before|during|after]
     KILLING_LOG=FILE pytest -p killing ...
 
-Boundaries are the opening of a new file, each write, fsync, rename and removal below the directories. Without
-``KILLING_AT`` they are listed in the log, a line each; with it the process sends itself SIGKILL there.
-``during`` is for writes alone: half of the bytes are on their way.
+Boundaries are the opening of a new file, each write, fsync, rename and removal below DIR and among the shards
+of a run store. Without ``KILLING_AT`` they are listed in the log, a line each; with it the process sends
+itself SIGKILL there. ``during`` is for writes alone: half of the bytes are on their way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import IO, Any
 
 import pytest
 
-DIRECTORIES = tuple(filter(None, os.environ.get("KILLING_IN", "").split(":")))
+DIRECTORY = os.environ.get("KILLING_IN", "")
+SHARDS = "/goldens/"
+"""Part of the path of every shard in a run store."""
 AT = int(os.environ.get("KILLING_AT", "-1"))
 WHEN = os.environ.get("KILLING_WHEN", "before")
 
@@ -31,7 +33,7 @@ class Boundaries:
         self._count = 0
 
     def pass_through(self, what: str, path: str, act: Callable[[], Any], half: Callable[[], Any]) -> Any:
-        if not path.startswith(DIRECTORIES):
+        if not is_watched(path):
             return act()
         here = self._count == AT
         self._count += 1
@@ -74,6 +76,10 @@ class Watched:
         return getattr(self._stream, name)
 
 
+def is_watched(path: str) -> bool:
+    return path.startswith(DIRECTORY) or SHARDS in path
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -113,7 +119,7 @@ def watch_streams(boundaries: Boundaries) -> None:
     fdopen, open_path = os.fdopen, Path.open
 
     def watched(stream: Any, path: str, mode: str) -> Any:
-        if "w" not in mode or not path.startswith(DIRECTORIES):
+        if "w" not in mode or not is_watched(path):
             return stream
         boundaries.pass_through("open", path, nothing, nothing)
         return Watched(stream, path, boundaries)
