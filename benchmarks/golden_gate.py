@@ -150,7 +150,7 @@ def _time(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         golden = f"--kv-golden-dir={scratch}/golden"
         common = [f"--kv-models={models}", f"--kv-policy={HERE.parent}/suites/reference-policy.toml"]
-        common += ["-m", "kv_smoke", "-n", str(options.workers)]
+        common += ["--kv-no-cache", "-m", "kv_smoke", "-n", str(options.workers)]
         runs = {
             "making the goldens": ["--kv-dtypes=auto", "--kv-golden-update=all", golden],
             "gate with two engines": ["--kv-dtypes=fp8,auto"],

@@ -45,7 +45,12 @@ def main() -> int:
 
 def gate_commands(model: str, scratch: Path) -> list[list[str]]:
     command = [sys.executable, "-m", "pytest", "-q", str(HERE.parent / "suites" / "test_verdict.py")]
-    options = ["--kv-dtypes=fp8,auto", f"--kv-models=ref:{model}", f"--kv-report={scratch / 'report'}"]
+    options = [
+        "--kv-dtypes=fp8,auto",
+        f"--kv-models=ref:{model}",
+        f"--kv-report={scratch / 'report'}",
+        "--kv-no-cache",
+    ]
     return [[*command, *options, "-p", "no:cacheprovider"]]
 
 

@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib.metadata
 import importlib.util
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -129,14 +130,24 @@ def _installed_vllm() -> tuple[str, str] | None:
 @functools.cache
 def cpu_flags() -> frozenset[str]:
     """Return this processor's flags as Linux names them; empty where they cannot be read."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return frozenset()
-    line = next((line for line in text.splitlines() if line.startswith("flags")), ":")
-    return frozenset(line.partition(":")[2].split())
+    return frozenset(_cpu_info("flags").split())
+
+
+def cpu_name() -> str:
+    """Return this processor's name as Linux gives it, else its architecture."""
+    return _cpu_info("model name") or platform.machine()
 
 
 def kernel_flags() -> tuple[str, ...]:
     """Return the processor flags that decide which CPU kernels run, in a fixed order."""
     return tuple(flag for flag in _CPU_FLAGS_THAT_PICK_KERNELS if flag in cpu_flags())
+
+
+def _cpu_info(field: str) -> str:
+    """Return a field of the first processor; empty where it cannot be read."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    line = next((line for line in text.splitlines() if line.startswith(field)), "")
+    return line.partition(":")[2].strip()

@@ -107,6 +107,7 @@ class Ending:
         except KvCacheError as error:
             self._failed_to_report = True
             self._lines.append(str(error))
+        self._lines += [f"note: {note}" for note in store.notes()]
         self._lines += [
             f"note: the policy has limits for {model}, which is no model of this run"
             for model in self._run.policy.limits_by_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -28,6 +29,23 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give ``source`` the name ``target`` too, or copy it where one file system does not hold both.
+
+    Whole or not at all. The two must never be written in place. Raises OSError with nothing changed.
+    """
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        os.link(source, temporary)
+        temporary.replace(target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        write_atomically(target, source.read_bytes())
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sync_directory(directory: Path) -> None:

@@ -32,6 +32,13 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
     )
 
+    group.addoption(
+        "--kv-no-cache",
+        help="start every engine, whatever earlier runs have kept, and keep nothing",
+        action="store_true",
+    )
+    parser.addini("kv_no_cache", "as --kv-no-cache", type="bool", default=False)
+
     def option(flag: str, help_text: str, **settings: Any) -> None:
         group.addoption(flag, help=help_text, **settings)
         parser.addini(flag[2:].replace("-", "_"), f"as {flag}", type="string", default="")
@@ -66,6 +73,12 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="N",
     )
     option("--kv-report", f"where reports and the run store go (default: {DEFAULT_REPORT})", metavar="DIR")
+    option(
+        "--kv-cache-dir",
+        "where outputs are kept across runs, in CI only if this is given "
+        "(default: pytest-kvcache in the user's cache directory)",
+        metavar="DIR",
+    )
     option(
         "--kv-timeout",
         f"longest time for one engine step: a start, one batch (default: {DEFAULT_TIMEOUT:g})",

@@ -20,8 +20,7 @@ from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import Golden, PromptSet, content_key
 from pytest_kvcache.session import Session
 from pytest_kvcache.store import RunStore
-
-_NOT_CI = frozenset({"", "0", "false"})
+from pytest_kvcache.surroundings import is_ci
 
 
 class Update(StrEnum):
@@ -167,7 +166,7 @@ def assemble(store: RunStore, want: Want) -> Golden | None:
 
 def check_may_write(environ: Mapping[str, str], *, allow_ci: bool) -> None:
     """Raise `UsageError` in CI, where goldens are read: writing there must be asked for by name."""
-    if environ.get("CI", "").lower() not in _NOT_CI and not allow_ci:
+    if is_ci(environ) and not allow_ci:
         raise UsageError(
             "goldens are not refreshed in CI (CI is set): refresh them elsewhere and commit them, "
             "or add --kv-golden-allow-ci"

@@ -76,6 +76,7 @@ class Run:
     def session(self) -> Session:
         """The session over the finished plan, made when first needed."""
         if self._session is None:
+            from pytest_kvcache.cache_use import open_cache
             from pytest_kvcache.engines.devices import DevicePool
             from pytest_kvcache.engines.launch import child_engine_factory
             from pytest_kvcache.golden_use import finder
@@ -83,12 +84,15 @@ class Run:
 
             timeout = self.settings.timeout
             factory = self.config.hook.pytest_kvcache_engine_factory(config=self.config, timeout=timeout)
+            start_engine = factory or child_engine_factory(timeout)
+            devices = DevicePool(self._workers)
             self._session = Session(
                 make_plan(self.requests),
                 self.store(),
-                factory or child_engine_factory(timeout),
-                DevicePool(self._workers),
+                start_engine,
+                devices,
                 find_golden=finder(self.settings.golden_dir),
+                cache=open_cache(self.settings.cache_dir, start_engine, devices, self.targets, self.policy),
                 notify=self._notify(),
             )
         return self._session

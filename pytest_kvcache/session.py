@@ -7,7 +7,8 @@ holding a device, with one exception that cannot become a circle: a candidate ma
 it waits for the texts of a baseline that runs on a device of its own, for a baseline waits for nobody.
 
 A golden stands in for an engine that has run already: what it holds is copied into the run store, and is
-from then on like what an engine of this run has written.
+from then on like what an engine of this run has written. So is what the generation cache has kept of an
+engine: it is taken when the engine's job would begin, and where nothing is left to do no engine starts.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pytest_kvcache import verdicts
+from pytest_kvcache.cache import GenerationCache, no_cache
 from pytest_kvcache.dtypes import is_quantized
 from pytest_kvcache.engines import Engine, EngineFactory
 from pytest_kvcache.engines.devices import DevicePool
@@ -57,11 +59,13 @@ class Session:
         devices: DevicePool,
         *,
         find_golden: FindGolden = no_goldens,
+        cache: GenerationCache | None = None,
         notify: Notify = lambda *_: None,
     ) -> None:
         self._plan = plan
         self._store = store
         self._find_golden = find_golden
+        self._cache = cache or no_cache()
         self._pool = EnginePool(start_engine, devices, notify=notify, on_end=store.put_report)
 
     def outputs(self, target: Target, prompt_set: PromptSet) -> OutputSet:
@@ -202,7 +206,9 @@ class Session:
                 continue
             with self._store.claim(job.spec) as ours:
                 if ours and not self._is_done(job):
-                    self._run(job)
+                    self._cache.take(self._store, job)
+                    if not self._is_done(job):
+                        self._run(job)
                     return True
         return False
 
@@ -266,6 +272,7 @@ class Session:
                 assert own is not None, "it scores what it has written"
                 with self._refusal_kept(job, prompt_set):
                     self._store.put_floor(life.score_alone(own))
+            self._cache.keep(self._store, job, life.engine.provenance)
         except EngineError as error:
             self._store.put_failure(job.spec, str(error))
             self._pool.release(str(error))
@@ -300,6 +307,7 @@ class Session:
     def _decide(
         self, target: Target, prompt_sets: Sequence[PromptSet], policy: Policy, today: date
     ) -> tuple[Verdict, tuple[Excerpt, ...]]:
+        failure = self._failure(target, prompt_sets)
         identity = verdicts.Identity(
             id=target.id,
             model=target.spec.model,
@@ -307,15 +315,11 @@ class Session:
             kv_dtype=target.kv_dtype,
             variant=target.variant,
             baseline_id=target.baseline_id,
-            source="fresh" if target.baseline.golden is None else "golden",
+            source=self._source(target, prompt_sets),
         )
+        if failure is not None:
+            return verdicts.failed(identity, *failure, prompt_sets), ()
         baseline = target.of_baseline()
-        for code, side in ((ReasonCode.BASELINE_FAILED, baseline), (ReasonCode.ENGINE_FAILED, target)):
-            try:
-                for prompt_set in prompt_sets:
-                    self._complete(side, prompt_set)
-            except EngineError as error:
-                return verdicts.failed(identity, code, str(error), prompt_sets), ()
         evidence = [self._evidence(target, baseline, prompt_set) for prompt_set in prompt_sets]
         verdict = verdicts.decide(
             identity,
@@ -325,6 +329,26 @@ class Session:
             today=today,
         )
         return verdict, choose_excerpts(verdict, evidence)
+
+    def _failure(self, target: Target, prompt_sets: Sequence[PromptSet]) -> tuple[ReasonCode, str] | None:
+        """Return why a verdict has nothing to judge, when all that it needs should be there; else None."""
+        sides = ((ReasonCode.BASELINE_FAILED, target.of_baseline()), (ReasonCode.ENGINE_FAILED, target))
+        for code, side in sides:
+            try:
+                for prompt_set in prompt_sets:
+                    self._complete(side, prompt_set)
+            except EngineError as error:
+                return code, str(error)
+        return None
+
+    def _source(
+        self, target: Target, prompt_sets: Sequence[PromptSet]
+    ) -> Literal["fresh", "cached", "golden"]:
+        if target.baseline.golden is not None:
+            return "golden"
+        engines = (target.spec, target.baseline)
+        cached = any(self._store.is_cached(spec, s) for spec in engines for s in prompt_sets)
+        return "cached" if cached else "fresh"
 
     def _complete(self, target: Target, prompt_set: PromptSet) -> None:
         self.outputs(target, prompt_set)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pytest_kvcache.cachedir import cache_directory
 from pytest_kvcache.dtypes import canonical_dtype
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.options import DEFAULT_BASELINE, DEFAULT_GOLDEN_DIR, DEFAULT_REPORT, DEFAULT_TIMEOUT
 from pytest_kvcache.redact import is_secret_name
+from pytest_kvcache.surroundings import is_ci
 
 if TYPE_CHECKING:
     import pytest
@@ -41,6 +44,8 @@ class Settings:
     golden_update: str | None
     """``new`` or ``all`` if kv tests are to make goldens instead of judging."""
     golden_allow_ci: bool
+    cache_dir: Path | None
+    """Where outputs are kept across runs; None if every engine is to run."""
 
     @property
     def is_baseline_golden(self) -> bool:
@@ -125,7 +130,17 @@ def read_settings(config: pytest.Config) -> Settings:
         golden_dir=path("golden_dir") or Path(config.rootpath, DEFAULT_GOLDEN_DIR),
         golden_update=update,
         golden_allow_ci=config.getoption("kv_golden_allow_ci"),
+        cache_dir=(path("cache_dir") or cache_directory()) if _is_cache_wanted(config) else None,
     )
+
+
+def _is_cache_wanted(config: pytest.Config) -> bool:
+    """Whether outputs of earlier runs will do: never for goldens, in CI if the command line says so."""
+    if config.getoption("kv_no_cache") or config.getoption("kv_golden_update"):
+        return False
+    if config.getoption("kv_cache_dir") is not None:
+        return True
+    return not (config.getini("kv_no_cache") or is_ci(os.environ))
 
 
 def _split(text: str | None, flag: str) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ are free when it dies.
     ROOT/engines/SPEC/floor-SET.msgpack.xz        a `ScoreSet`: some texts, one at a time
     ROOT/engines/SPEC/failure.txt                 why the engine broke, one line
     ROOT/engines/SPEC/refused-SET.txt             why the engine refused one set and lived on, one line
+    ROOT/engines/SPEC/cached-SET                  a mark: something for this set comes from another run
     ROOT/engines/SPEC/report-TIME.json            an `EngineReport` for each life of the engine that has ended
     ROOT/engines/SPEC/engine.log                  what the engine printed
     ROOT/verdicts/ID-SETS.json                    a `Verdict` with its `Excerpt`s
+    ROOT/notes/KEY.txt                            one line that the run's summary is to say
     ROOT/declared.json                            what the run's collection declared
     ROOT/refused.txt                              which declaration was wrong, one line
 """
@@ -43,6 +45,7 @@ from pytest_kvcache.records import (
     Provenance,
     ScoreSet,
     Verdict,
+    content_key,
 )
 
 OUTPUTS_FORMAT = 1
@@ -85,7 +88,7 @@ class RunStore:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def outputs(self, spec: EngineSpec, prompt_set: PromptSet) -> OutputSet | None:
-        entry = _read_lines(self._outputs_path(spec, prompt_set), _OutputsHeader, Output)
+        entry = _read_lines(self.outputs_file(spec, prompt_set), _OutputsHeader, Output)
         if entry is None:
             return None
         header, outputs = entry
@@ -104,30 +107,30 @@ class RunStore:
 
     def put_outputs(self, entry: OutputSet) -> None:
         header = _OutputsHeader(entry.spec, entry.prompt_set, entry.provenance, entry.seconds)
-        _write_lines(self._outputs_path(entry.spec, entry.prompt_set), header, entry.outputs)
+        _write_lines(self.outputs_file(entry.spec, entry.prompt_set), header, entry.outputs)
 
     def scores(self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec) -> ScoreSet | None:
         """Return the scores by ``spec`` of the texts that ``text_of`` wrote for the set."""
-        return _read_scores(self._scores_path(spec, prompt_set, text_of.key), prompt_set)
+        return _read_scores(self.scores_file(spec, prompt_set, text_of.key), prompt_set)
 
     def put_scores(self, entry: ScoreSet) -> None:
-        _write_scores(self._scores_path(entry.spec, entry.prompt_set, entry.text_of), entry)
+        _write_scores(self.scores_file(entry.spec, entry.prompt_set, entry.text_of), entry)
 
     def floor(self, spec: EngineSpec, prompt_set: PromptSet) -> ScoreSet | None:
         """Return what ``spec`` gave some of its own texts for the set, one at a time."""
-        return _read_scores(self._floor_path(spec, prompt_set), prompt_set)
+        return _read_scores(self.floor_file(spec, prompt_set), prompt_set)
 
     def put_floor(self, entry: ScoreSet) -> None:
-        _write_scores(self._floor_path(entry.spec, entry.prompt_set), entry)
+        _write_scores(self.floor_file(entry.spec, entry.prompt_set), entry)
 
     def has_floor(self, spec: EngineSpec, prompt_set: PromptSet) -> bool:
-        return self._floor_path(spec, prompt_set).exists()
+        return self.floor_file(spec, prompt_set).exists()
 
     def has_outputs(self, spec: EngineSpec, prompt_set: PromptSet) -> bool:
-        return self._outputs_path(spec, prompt_set).exists()
+        return self.outputs_file(spec, prompt_set).exists()
 
     def has_scores(self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec) -> bool:
-        return self._scores_path(spec, prompt_set, text_of.key).exists()
+        return self.scores_file(spec, prompt_set, text_of.key).exists()
 
     def failure(self, spec: EngineSpec, prompt_set: PromptSet | None = None) -> str | None:
         """Return why the engine broke, or refused this set, in one line; None if neither."""
@@ -158,6 +161,30 @@ class RunStore:
         """Return all verdicts, each with its excerpts, in the order of their names."""
         entries = (_read_json(f, _Judged) for f in sorted(self.root.glob("verdicts/*.json")))
         return tuple((entry.verdict, entry.excerpts) for entry in entries)
+
+    def outputs_file(self, spec: EngineSpec, prompt_set: PromptSet) -> Path:
+        return self._engine(spec) / f"outputs-{prompt_set.key}.jsonl"
+
+    def scores_file(self, spec: EngineSpec, prompt_set: PromptSet, text_of: str) -> Path:
+        """Return where scores of what the engine of key ``text_of`` wrote belong."""
+        return self._engine(spec) / f"scores-{prompt_set.key}-{text_of}.msgpack.xz"
+
+    def floor_file(self, spec: EngineSpec, prompt_set: PromptSet) -> Path:
+        return self._engine(spec) / f"floor-{prompt_set.key}.msgpack.xz"
+
+    def mark_cached(self, spec: EngineSpec, prompt_set: PromptSet) -> None:
+        """Say that something of this engine for this set comes from another run."""
+        (self._made_engine(spec) / f"cached-{prompt_set.key}").touch(mode=0o600)
+
+    def is_cached(self, spec: EngineSpec, prompt_set: PromptSet) -> bool:
+        return (self._engine(spec) / f"cached-{prompt_set.key}").exists()
+
+    def put_note(self, message: str) -> None:
+        """Keep one line that the run's summary is to say, once however often it is put."""
+        _write(self.root / "notes" / f"{content_key(message)}.txt", message.encode())
+
+    def notes(self) -> tuple[str, ...]:
+        return tuple(sorted(file.read_text(encoding="utf-8") for file in self.root.glob("notes/*.txt")))
 
     def put_declared(self, declared: Declared) -> None:
         _write(self.root / "declared.json", msgspec.json.encode(declared))
@@ -216,15 +243,6 @@ class RunStore:
 
     def _running_mark(self, spec: EngineSpec) -> Path:
         return self._engine(spec) / "running"
-
-    def _outputs_path(self, spec: EngineSpec, prompt_set: PromptSet) -> Path:
-        return self._engine(spec) / f"outputs-{prompt_set.key}.jsonl"
-
-    def _scores_path(self, spec: EngineSpec, prompt_set: PromptSet, text_of: str) -> Path:
-        return self._engine(spec) / f"scores-{prompt_set.key}-{text_of}.msgpack.xz"
-
-    def _floor_path(self, spec: EngineSpec, prompt_set: PromptSet) -> Path:
-        return self._engine(spec) / f"floor-{prompt_set.key}.msgpack.xz"
 
 
 def _write_lines(path: Path, header: msgspec.Struct, records: Sequence[Any]) -> None:

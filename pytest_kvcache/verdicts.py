@@ -59,7 +59,7 @@ class Identity:
     kv_dtype: str
     variant: str | None
     baseline_id: str
-    source: Literal["fresh", "golden"] = "fresh"
+    source: Literal["fresh", "cached", "golden"] = "fresh"
 
 
 def decide(

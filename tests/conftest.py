@@ -22,6 +22,9 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     starts.touch()
     monkeypatch.setenv("SCRIPTED_ENGINE_STARTS", str(starts))
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    # What it keeps across runs is its own, and is kept wherever these tests run.
+    monkeypatch.setenv("KVCACHE_CACHE_DIR", str(pytester.path / "cache"))
+    monkeypatch.delenv("CI", raising=False)
     # Device locks of its own: these engines use no core, and are not to wait for engines that do.
     monkeypatch.setenv("TMPDIR", str(pytester.path))
     monkeypatch.setattr("tempfile.tempdir", str(pytester.path))

@@ -30,10 +30,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from lifelike import lifelike_ids, text_of
 
 from pytest_kvcache.engines import wire
+from pytest_kvcache.engines.identity import model_identity
 from pytest_kvcache.records import (
     EngineSpec,
     Output,
@@ -56,6 +58,11 @@ class Script:
             }
         self.arguments = arguments
         self.device_ids = start.device_ids
+        # Of files their hash, as the real engine says it; of a name that nothing lies behind, any.
+        name = hashlib.sha256(start.spec.model.encode()).hexdigest()[:12]
+        config = SimpleNamespace(_commit_hash=name)
+        path = start.model_path or start.spec.model
+        self.model_id = model_identity(path, config, Path(start.cache_dir))
         if "grandchild" in arguments:
             process = subprocess.Popen(["sleep", "600"], start_new_session=True)
             Path(arguments["grandchild"]).write_text(str(process.pid), encoding="ascii")
@@ -76,7 +83,7 @@ class Script:
         return Provenance(
             model=self.spec.model,
             model_path=self.spec.model,
-            model_id=f"commit:{hashlib.sha256(self.spec.model.encode()).hexdigest()[:12]}",
+            model_id=self.model_id,
             kv_cache_dtype=resolved,
             kv_cache_quantized=resolved.startswith("fp8"),
             kv_scales="unit" if resolved.startswith("fp8") else "none",

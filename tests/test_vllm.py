@@ -319,7 +319,7 @@ def test_an_engine_killed_at_work_is_one_line_and_leaves_nothing(tmp_path: Path,
 
 def test_nothing_outlives_a_pytest_that_is_killed_while_the_engine_loads(tmp_path: Path, mark: str) -> None:
     suite = Path(__file__).parents[1] / "suites" / "test_verdict.py"
-    options = ["--kv-dtypes=fp8", "--kv-models=ref:tiny-qwen3", f"--kv-report={tmp_path}"]
+    options = ["--kv-dtypes=fp8", "--kv-models=ref:tiny-qwen3", f"--kv-report={tmp_path}", "--kv-no-cache"]
     with subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(suite), *options],
         stdout=subprocess.DEVNULL,

@@ -69,6 +69,7 @@ class Project:
 
     def pytest(self, *arguments: str) -> Ended:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--kv-models=ref:gqa"]
+        command += ["--kv-no-cache"]
         done = subprocess.run(
             [*command, "--kv-policy=policy.toml", "--kv-engine-arg=max_model_len=512", *arguments],
             cwd=self.root,

@@ -78,6 +78,10 @@ class DevicePool:
         """How many engines of one unit each fit at once."""
         return len(self._units)
 
+    def slot_size(self, units: int = 1) -> int:
+        """Return how many cores or GPUs a slot of so many units has."""
+        return sum(map(len, self._units[:units]))
+
     @contextmanager
     def hold(self, units: int = 1, *, waiting: Callable[[], None] | None = None) -> Iterator[Slot]:
         """Hold a slot of so many units (GPUs, or one share of the cores) for the time of the block.

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pytest_kvcache.dtypes import canonical_dtype, check_runnable, is_quantized, kernel_flags
+from pytest_kvcache.dtypes import canonical_dtype, check_runnable, cpu_name, is_quantized, kernel_flags
 from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.identity import model_identity, text_hash
 from pytest_kvcache.engines.vllm_scoring import Scorer, following_arguments, probe_requests
@@ -352,9 +352,7 @@ def _device_name(kind: str) -> str:
         from vllm.platforms import current_platform
 
         return str(current_platform.get_device_name())
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    name = next((line for line in text.splitlines() if line.startswith("model name")), "")
-    return name.partition(":")[2].strip() or platform.machine()
+    return cpu_name()
 
 
 def _as_dialogue(messages: Sequence[Message]) -> str:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from pytest_kvcache.records import Verdict, VerdictKind
 from pytest_kvcache.report.results import Results
-from pytest_kvcache.report.table import HEADER, candidate, failed_engines, golden, headline, next_step, rows
+from pytest_kvcache.report.table import (
+    HEADER,
+    cached,
+    candidate,
+    failed_engines,
+    golden,
+    headline,
+    next_step,
+    rows,
+)
 from pytest_kvcache.text import printable
 
 SUMMARY_LIMIT = 1024 * 1024
@@ -90,6 +99,8 @@ def _summary(results: Results) -> Iterator[str]:
 
 
 def _notes(results: Results) -> Iterator[str]:
+    if (note := cached(results)) is not None:
+        yield f"- {_escaped(note)}"
     for verdict in results.verdicts:
         for reason in verdict.reasons:
             yield f"- **{_escaped(verdict.id)}** {_escaped(reason.code)}: {_escaped(reason.message)}"

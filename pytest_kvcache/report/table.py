@@ -116,6 +116,15 @@ def golden(verdict: Verdict) -> str | None:
     return None if verdict.golden is None else f"{verdict.baseline_id}, written by {verdict.golden}"
 
 
+def cached(results: Results) -> str | None:
+    """Return in one line how many verdicts rest on outputs of an earlier run; None if none does."""
+    count = sum(verdict.source == "cached" for verdict in results.verdicts)
+    if not count:
+        return None
+    share = f"{count} of {_count(len(results.verdicts), 'verdict')} {'rests' if count == 1 else 'rest'}"
+    return f"{share} on outputs of an earlier run (--kv-no-cache makes them anew)"
+
+
 def failed_engines(results: Results) -> tuple[EngineReport, ...]:
     return tuple(engine for engine in results.engines if engine.failure is not None)
 

@@ -16,6 +16,7 @@ from pytest_kvcache.report.results import Results
 from pytest_kvcache.report.table import (
     HEADER,
     Row,
+    cached,
     failed_engines,
     golden,
     headline,
@@ -72,6 +73,8 @@ def verdict_lines(results: Results, *, width: int = 80) -> list[Line]:
     lines = [_line(headline(results), Style.STRONG)]
     if results.verdicts:
         lines += [(), *_table(rows(results))]
+    if (note := cached(results)) is not None:
+        lines += [(), _line(note, Style.FAINT)]
     lines += _section("why", _reasons(results, width))
     lines += _section("goldens as baseline", _per_verdict(results, width, golden))
     lines += _section("harm that so many prompts show", _per_verdict(results, width, sensitivity))
