@@ -50,6 +50,8 @@ from pytest_kvcache.text import listed, printable
 ChangeKind = Literal["new", "unchanged", "provenance", "prompts", "text", "scores"]
 
 PRIMARY = ("delta_nll", "kld", "same_top_loss")
+NAMED = 8
+"""Outputs that a line names, unless it is of all."""
 FACTS = 6
 """Facts of a provenance that a line tells of."""
 LONGEST_FACT = 60
@@ -208,8 +210,9 @@ def _changes_of_text(stayed: Sequence[Pair], before: Standing, after: Standing) 
     pairs = [pair for pair in stayed if pair.differs]
     if not pairs:
         return []
+    which = f": {listed((pair.name for pair in pairs), NAMED)}" if len(pairs) < len(stayed) else ""
     return [
-        f"{len(pairs)} of {len(stayed)} outputs: {listed(pair.name for pair in pairs)}",
+        f"{len(pairs)} of {len(stayed)} outputs{which}",
         "; ".join(filter(None, (after.told(before), median_parting(pairs)))),
         *(line for pair in pairs[:SHOWN] for line in show_difference(pair, ("old", "new"))),
     ]
@@ -248,11 +251,8 @@ def _changes_of_provenance(old: OutputSet, new: OutputSet) -> list[str]:
 
 def _asked(spec: EngineSpec) -> dict[str, str]:
     spec = redact_spec(spec)
-    return {
-        "revision": str(spec.revision),
-        "asked_kv_dtype": spec.kv_cache_dtype,
-        "engine_args": json.dumps(spec.arguments()),
-    }
+    arguments = {f"engine_args.{name}": json.dumps(value) for name, value in spec.arguments().items()}
+    return {"revision": str(spec.revision), "asked_kv_dtype": spec.kv_cache_dtype, **arguments}
 
 
 # Facts of a provenance

@@ -36,6 +36,7 @@ from pytest_kvcache.store import RunStore
 GOLDEN_PROPERTY = "kv_golden"
 """The property by which a test that made goldens is told from one that its own mark skipped."""
 
+NONE = "no golden was written"
 NOTHING_TO_WRITE = "nothing to write: all goldens are as they were"
 
 _NEEDS: pytest.StashKey[Sequence[Want]] = pytest.StashKey()
@@ -106,12 +107,13 @@ class Updating:
         try:
             review = self._refresh.review(self._gather(store, session.exitstatus), self._policy)
             lines += [line for change in review.changes for line in change.lines]
+            if review.refusals:
+                return [*lines, *_red(session, *(f"{NONE}: {refusal}" for refusal in review.refusals))]
             written = self._refresh.commit(review)
+        except PartlyWrittenError as error:
+            return [*lines, *_red(session, str(error))]
         except KvCacheError as error:
-            if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
-            none = "" if isinstance(error, PartlyWrittenError) else "no golden was written: "
-            return [*lines, f"red: {none}{error}"]
+            return [*lines, *_red(session, f"{NONE}: {error}")]
         return [*lines, *(f"written: {path}" for path in written)] if written else [*lines, NOTHING_TO_WRITE]
 
     def _is_due(self, want: Want) -> bool:
@@ -130,6 +132,13 @@ class Updating:
         if missing:
             raise KvCacheError(_why_missing(store, missing, expected))
         return [(want, _whole(store, want)) for want in merge(w for test in done for w in expected[test])]
+
+
+def _red(session: pytest.Session, *reasons: str) -> list[str]:
+    """Fail a session that pytest calls green; return the lines that say why."""
+    if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return [f"red: {reason}" for reason in reasons]
 
 
 def _whole(store: RunStore, want: Want) -> Golden:

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 from plugin_project import CONFTEST
 
+import pytest_kvcache.records  # noqa: F401  (before any inner run: two of them share its classes)
+
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     # A change is judged by what it changed, not by the luck of the draw; elsewhere the search goes on.

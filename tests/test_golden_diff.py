@@ -75,8 +75,13 @@ def test_another_provenance_alone_is_told_fact_by_fact() -> None:
 def test_other_engine_arguments_are_told_without_their_secrets() -> None:
     change = compare_goldens(golden(), golden(hf_token='"hf_abcdefghijklmnopqrstuvwx"', seed="1"))
     assert change.kind == "provenance"
-    assert "engine_args {} ->" in change.lines[1]
+    assert change.lines[1] == '  provenance: engine_args.hf_token none -> "***", engine_args.seed none -> 1'
     assert "abcdef" not in told(change)
+
+
+def test_some_texts_that_changed_are_named() -> None:
+    change = compare_goldens(golden(), golden(text=lambda i: prose(i + 9 * (i % 2))))
+    assert change.lines[1] == "  4 of 8 outputs: p01, p03, p05, p07"
 
 
 def test_other_texts_are_counted_and_shown_where_they_part() -> None:
@@ -84,7 +89,7 @@ def test_other_texts_are_counted_and_shown_where_they_part() -> None:
         golden(), golden(text=lambda i: f"{prose(i)[:-30]} of France" * (1 + 9 * (i == 3)))
     )
     assert change.kind == "text"
-    assert "8 of 8 outputs: p00, p01" in change.lines[1]
+    assert change.lines[1] == "  8 of 8 outputs"
     assert "they part at token 112 (median)" in change.lines[2]
     assert sum(" differs from token " in line for line in change.lines) == 3
 

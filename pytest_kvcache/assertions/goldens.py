@@ -88,6 +88,7 @@ def assert_matches_golden(
     :class:`~pytest_kvcache.errors.UsageError` for outputs without their golden, for fewer than two, and for
     arguments of other types.
     """
+    __tracebackhide__ = True
     with misuse_of("assert_matches_golden"):
         _check_arguments(golden, match, limits, scores)
         cases = _cases(read_sets(output, "output"), golden, scores)

@@ -33,6 +33,7 @@ def assert_not_degenerate(
     finding. ``prompt`` is what a single output, or every text of a list, was written for; an ``OutputSet``
     knows its own, and with it ``prompt`` is refused.
     """
+    __tracebackhide__ = True
     with misuse_of("assert_not_degenerate"):
         cases = read_cases(output, prompt=prompt)
         beside: dict[str, Outputlike] = {}
@@ -54,6 +55,7 @@ def assert_degeneration_within(output: Outputs, baseline: Outputs, *, margin: fl
     6, and of 32 it takes 8.
     Raises :class:`~pytest_kvcache.errors.UsageError` for fewer than two.
     """
+    __tracebackhide__ = True
     with misuse_of("assert_degeneration_within"):
         check_margins({"margin": margin})
         cases, beside = read_cases(output), read_cases(baseline, "baseline")
@@ -83,6 +85,7 @@ def assert_no_ngram_repetition(output: Outputs, n: int = 4, *, limit: float = 0.
     Of 12,400 healthy passages of prose and manuals, 512 tokens each, 1.2 % are beyond the default; of
     code, JSON and HTML far more are.
     """
+    __tracebackhide__ = True
     with misuse_of("assert_no_ngram_repetition"):
         check_margins({"limit": limit})
         cases = read_cases(output)
@@ -109,6 +112,7 @@ def assert_penalties_effective(
     95 % interval. Raises :class:`~pytest_kvcache.errors.UsageError` for outputs that were not penalised,
     and for fewer than two.
     """
+    __tracebackhide__ = True
     with misuse_of("assert_penalties_effective"):
         check_margins({"margin": margin})
         ours, theirs = read_penalised(output, "output"), read_penalised(baseline, "baseline")

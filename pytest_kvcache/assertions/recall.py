@@ -30,6 +30,7 @@ def assert_recall(
     answers were lost. Raises :class:`~pytest_kvcache.errors.UsageError` for outputs without tasks, for
     neither a baseline nor a share, and for fewer than two tasks beside a baseline.
     """
+    __tracebackhide__ = True
     with misuse_of("assert_recall"):
         if baseline is None and share is None:
             raise ValueError("give the baseline's outputs, or the share of right answers to reach")

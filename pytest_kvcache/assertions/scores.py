@@ -37,6 +37,7 @@ def assert_divergence_within(
     silences), and names the worst prompts. Raises :class:`~pytest_kvcache.errors.UsageError` for fewer than
     two texts, or where there is nothing to compare.
     """
+    __tracebackhide__ = True
     named = {"delta_nll": delta_nll, "kld": kld, "same_top_loss": same_top_loss}
     margins = {name: margin for name, margin in named.items() if margin is not None}
     with misuse_of("assert_divergence_within"):
