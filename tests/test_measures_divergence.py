@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from test_measures_kld import engines, exact_kld, score_of
 from verdict_samples import PROVENANCE as PLAIN
-from verdict_samples import output, output_set, prompt_set, scores
+from verdict_samples import evidence, output, output_set, prompt_set, scores, verdict_on
 
 import pytest_kvcache as kv
-from pytest_kvcache.measures.divergence import Divergence, divergence, first_divergence
-from pytest_kvcache.records import Score
+from pytest_kvcache.measures.divergence import Divergence, divergence, first_divergence, mean_delta_nll
+from pytest_kvcache.records import ReasonCode, Score, VerdictKind
 
 
 def some(count: int = 4, noise: float = 0.5) -> tuple[list[Score], list[Score]]:
@@ -133,6 +133,64 @@ def test_positions_that_are_not_finite_are_counted_on_their_side_and_left_out() 
     assert (found.candidate_non_finite, found.baseline_non_finite) == (1, 0)
     assert found.texts[0].positions.size == 39
     assert math.isfinite(found.kld.value)
+
+
+@pytest.mark.parametrize(("above", "counted"), [(5e-4, 0), (2e-3, 1), (1e4, 1)])
+def test_a_log_probability_above_0_by_more_than_rounding_is_none(above: float, counted: int) -> None:
+    ours, theirs = some(2)
+    given, top = (np.frombuffer(of, "<f4").copy() for of in (ours[0].logprobs, ours[0].top_logprobs))
+    given[7] = top[7] = above
+    for score in (
+        replace(ours[0], logprobs=given.tobytes()),
+        replace(ours[0], top_logprobs=top.tobytes()),
+    ):
+        found = divergence([score, ours[1]], theirs)
+        assert (found.candidate_non_finite, found.texts[0].positions.size) == (counted, 40 - counted)
+
+
+def test_engines_that_give_no_probabilities_at_all_have_nothing_to_compare() -> None:
+    ours, theirs = some(2)
+    absurd = [
+        replace(
+            score,
+            logprobs=np.full(40, 1e4, "<f4").tobytes(),
+            top_logprobs=np.full(8000, 1e4, "<f4").tobytes(),
+        )
+        for score in ours
+    ]
+    found = divergence(absurd, theirs)
+    assert (found.candidate_non_finite, found.texts) == (80, ())
+    assert mean_delta_nll(absurd[0], theirs[0]) is None
+
+
+@pytest.mark.parametrize("nats", [746.0, 1e4, 1e30])
+def test_log_probabilities_that_no_float_holds_the_exponential_of_have_statistics(nats: float) -> None:
+    ours, theirs = some(3)
+    for i, score in enumerate(ours):
+        values = np.frombuffer(score.logprobs, "<f4").copy()
+        values[:] = -nats * (1 + 0.01 * i)
+        ours[i] = replace(score, logprobs=values.tobytes())
+    found = divergence(ours, theirs)
+    assert found.kld.value > 0
+    assert found.delta_nll.low > 0.9 * nats - 100
+    assert math.isfinite(found.kld.high)
+    assert found.statistics["Mean PPL(Q)"].value == math.inf
+
+
+@pytest.mark.parametrize("nats", [746.0, 1e4, 1e30])
+def test_a_verdict_fails_for_probabilities_too_small_for_a_float(nats: float) -> None:
+    verdict = verdict_on(evidence(delta=lambda _: nats))
+    assert verdict.verdict is VerdictKind.FAIL
+    assert {ReasonCode.DELTA_NLL, ReasonCode.KLD} <= {reason.code for reason in verdict.reasons}
+    texts = output_set(prompt_set(8), PLAIN)
+    with pytest.raises(kv.QualityError, match="mean KLD"):
+        kv.assert_divergence_within(scores(texts, lambda _: nats), scores(texts))
+
+
+def test_a_verdict_fails_for_log_probabilities_far_above_0() -> None:
+    verdict = verdict_on(evidence(delta=lambda _: -1e4))
+    assert verdict.verdict is VerdictKind.FAIL
+    assert {reason.code for reason in verdict.reasons} >= {ReasonCode.NOT_FINITE}
 
 
 def test_what_cannot_be_paired_is_refused() -> None:

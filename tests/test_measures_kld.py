@@ -98,16 +98,16 @@ def by_hand(ids: list[int], probabilities: list[float]) -> Known:
 
 def test_tokens_that_both_know_and_one_bucket_make_the_bound() -> None:
     baseline, candidate = by_hand([1, 2], [0.5, 0.3]), by_hand([2, 1], [0.6, 0.2])
-    bound = bound_kld(baseline, candidate, np.array([0.2]))
+    bound = bound_kld(baseline, candidate, np.log([0.2]))
     assert bound.kld[0] == pytest.approx(0.5 * np.log(0.5 / 0.2) + 0.3 * np.log(0.3 / 0.6))
     assert bound.unseen[0] == pytest.approx(0.2)
 
 
 def test_a_token_missing_in_the_candidates_top_k_is_at_most_as_probable_as_its_last_one() -> None:
     baseline, candidate = by_hand([1], [0.9]), by_hand([2], [0.3])
-    merged = bound_kld(baseline, candidate, np.array([1.0])).kld[0]
+    merged = bound_kld(baseline, candidate, np.log([1.0])).kld[0]
     assert merged == pytest.approx(0.0, abs=1e-9), "without a cap one bucket holds everything"
-    capped = bound_kld(baseline, candidate, np.array([0.3])).kld[0]
+    capped = bound_kld(baseline, candidate, np.log([0.3])).kld[0]
     assert capped == pytest.approx(0.9 * np.log(0.9 / 0.3) + 0.1 * np.log(0.1 / 0.7))
 
 
@@ -116,3 +116,41 @@ def test_a_given_token_among_the_top_k_counts_once() -> None:
     best = baseline.argmax(axis=1)
     with_best = compare_scores(score_of(candidate, best, 200), score_of(baseline, best, 200))
     assert with_best.klds == pytest.approx(exact_kld(baseline, candidate), abs=1e-5)
+
+
+@pytest.mark.parametrize("nats", [700.0, 746.0, 1e4, 1e30])
+def test_a_probability_too_small_for_a_float_still_has_its_ratio(nats: float) -> None:
+    baseline = by_hand([1, 2], [0.5, 0.5])
+    shared = Known(np.array([[1, 2]]), np.array([[-nats, 0.0]]))
+    assert bound_kld(baseline, shared, np.log([0.5])).kld[0] == pytest.approx(np.log(0.5) + 0.5 * nats)
+    elsewhere = by_hand([3], [1.0])
+    capped = bound_kld(baseline, elsewhere, np.array([-nats])).kld[0]
+    assert capped == pytest.approx(np.log(0.5) + nats)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(*[st.integers(0, 5)] * 2, *[st.floats(-(2.0**127), 0, width=32)] * 2),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_finite_log_probabilities_have_a_finite_divergence(
+    positions: list[tuple[int, int, float, float]],
+) -> None:
+    """Baseline and candidate name one token each, as their top one and as the given one."""
+    ours, theirs = (
+        Score(
+            "p",
+            (9,) * len(positions),
+            np.array([each[2 + side] for each in positions], "<f4").tobytes(),
+            np.array([each[side] for each in positions], "<i4").tobytes(),
+            np.array([each[2 + side] for each in positions], "<f4").tobytes(),
+            1,
+        )
+        for side in (0, 1)
+    )
+    compared = compare_scores(ours, theirs)
+    assert compared.klds.size == len(positions)
+    assert np.isfinite(compared.klds).all()

@@ -28,18 +28,21 @@ EDGES = (0, 16, 32, 64, 128, 256, 512, 1024)
 """Where the bins of :meth:`Divergence.by_position` begin, in tokens of the output."""
 LEAST_FOR_A_SLOPE = 8
 """Tokens of a text from which on it says something about growth along it."""
+HIGHEST = 1e-3
+"""A log-probability may lie above 0 by rounding; what lies above this is none, and counts as not finite."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreComparison:
     """Two engines' scores of one text, token by token: arrays of the m positions finite on both sides.
 
+    Not finite is a position where any log-probability is NaN, infinite, or above 0 by more than rounding.
     The means are over those positions; they are NaN if there are none, as in a text of no tokens.
     """
 
     prompt_id: str
     tokens: int
-    """Length of the text; positions with a NaN or infinite log-probability are counted here as well."""
+    """Length of the text; positions that are not finite are counted here as well."""
     positions: NDArray[np.int64]
     """int64[m], from 0."""
     nll: Floats
@@ -52,7 +55,7 @@ class ScoreComparison:
     same: NDArray[np.bool_]
     """bool[m]: whether both hold the same token for the most probable one."""
     candidate_non_finite: int
-    """Positions at which any of the candidate's log-probabilities is NaN or infinite."""
+    """Positions that are not finite on the candidate's side."""
     baseline_non_finite: int
 
     @property
@@ -95,7 +98,7 @@ class Divergence:
     kinds: dict[str, str]
     """The kind of each prompt, by its id, where it is known."""
     candidate_non_finite: int
-    """Positions with a NaN or infinite log-probability, in all texts."""
+    """Positions in all texts with a log-probability that is NaN, infinite, or above 0."""
     baseline_non_finite: int
 
     @property
@@ -203,7 +206,7 @@ def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
     ours, theirs = _read_both(candidate, baseline)
     finite = ours.finite & theirs.finite
     ours_there, theirs_there = ours.at(finite), theirs.at(finite)
-    cap = np.exp(ours_there.top_logprobs.min(axis=1))
+    cap = ours_there.top_logprobs.min(axis=1)
     bound = bound_kld(theirs_there.known(), ours_there.known(), cap)
     return ScoreComparison(
         prompt_id=candidate.prompt_id,
@@ -263,7 +266,7 @@ class _Read:
 
     @property
     def finite(self) -> NDArray[np.bool_]:
-        finite: NDArray[np.bool_] = np.isfinite(self.logprobs) & np.isfinite(self.top_logprobs).all(axis=1)
+        finite: NDArray[np.bool_] = _finite(self.logprobs) & _finite(self.top_logprobs).all(axis=1)
         return finite
 
     def at(self, positions: NDArray[np.bool_]) -> _Read:
@@ -276,6 +279,10 @@ class _Read:
 
     def known(self) -> Known:
         return Known.of(self.top_ids, self.top_logprobs, self.token_ids, self.logprobs)
+
+
+def _finite(logprobs: Floats) -> NDArray[np.bool_]:
+    return np.isfinite(logprobs) & (logprobs <= HIGHEST)
 
 
 def _read_both(candidate: Score, baseline: Score) -> tuple[_Read, _Read]:

@@ -61,27 +61,28 @@ class Bound:
 
 
 def bound_kld(baseline: Known, candidate: Known, cap: Floats) -> Bound:
-    """Return the least KLD at each position. ``cap`` is the candidate's k-th probability, float64[n].
+    """Return the least KLD at each position. ``cap`` is the candidate's k-th log-probability, float64[n].
 
-    Takes k squared comparisons per position.
+    Finite log-probabilities give finite figures: ratios are differences of logarithms, so a probability too
+    small for a float still has its ratio. Takes k squared comparisons per position.
     """
     p = np.exp(baseline.logprobs)
-    q, known = _probabilities_of(baseline.ids, candidate)
+    log_q, known = _logprobs_of(baseline.ids, candidate)
     shared = known & (p > 0)
-    ratio = np.log(p, where=shared, out=np.zeros_like(p)) - np.log(q, where=shared, out=np.zeros_like(q))
+    ratio = np.subtract(baseline.logprobs, log_q, where=shared, out=np.zeros_like(p))
     unseen = np.clip(1 - np.where(shared, p, 0).sum(axis=1), 0, 1)
-    left = np.clip(1 - np.where(shared, q, 0).sum(axis=1), ROUNDING, 1)
+    left = np.clip(1 - np.where(shared, np.exp(log_q), 0).sum(axis=1), ROUNDING, 1)
     alone = np.where(shared, 0, p)
     kld = (p * ratio).sum(axis=1) + _least_of_rest(alone, unseen, left, cap)
     return Bound(np.maximum(kld, 0), unseen)
 
 
-def _probabilities_of(ids: NDArray[np.int64], engine: Known) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return an engine's probabilities of given tokens, and which of them it knows."""
+def _logprobs_of(ids: NDArray[np.int64], engine: Known) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return an engine's log-probabilities of given tokens, and which of them it knows."""
     same = ids[:, :, None] == engine.ids[:, None, :]
     known = same.any(axis=2) & (ids != NOTHING)
-    at = np.take_along_axis(np.exp(engine.logprobs), same.argmax(axis=2), axis=1)
-    return np.where(known, at, 0), known
+    at = np.take_along_axis(engine.logprobs, same.argmax(axis=2), axis=1)
+    return np.where(known, at, -np.inf), known
 
 
 def _least_of_rest(alone: Floats, unseen: Floats, left: Floats, cap: Floats) -> Floats:
@@ -93,21 +94,22 @@ def _least_of_rest(alone: Floats, unseen: Floats, left: Floats, cap: Floats) -> 
     """
     falling = -np.sort(-alone, axis=1)
     n, width = falling.shape
+    most = np.exp(cap)[:, None]
     capped = np.arange(width + 1)
     taken = np.column_stack([np.zeros(n), np.cumsum(falling, axis=1)])
     rest_p = np.maximum(unseen[:, None] - taken, 0)
-    rest_q = np.maximum(left[:, None] - capped * cap[:, None], ROUNDING)
+    rest_q = np.maximum(left[:, None] - capped * most, ROUNDING)
     following = np.column_stack([falling, np.zeros(n)])
-    fits = rest_q * following <= cap[:, None] * rest_p
+    fits = rest_q * following <= most * rest_p
     first = fits.argmax(axis=1)
     rows = np.arange(n)
     at_cap = np.where(capped[:-1] < first[:, None], falling, 0)
-    bucket = _divergence(rest_p[rows, first], rest_q[rows, first])
+    bucket = _divergence(rest_p[rows, first], np.log(rest_q[rows, first]))
     least: Floats = _divergence(at_cap, cap[:, None]).sum(axis=1) + bucket
     return least
 
 
-def _divergence(p: Floats, q: Floats) -> Floats:
+def _divergence(p: Floats, log_q: Floats) -> Floats:
     """Return p ln(p / q), 0 where p is 0."""
-    some = p > 0
-    return np.where(some, p * (np.log(np.where(some, p, 1)) - np.log(np.where(some, q, 1))), 0)
+    divergence: Floats = p * (np.log(np.where(p > 0, p, 1)) - log_q)
+    return divergence

@@ -58,7 +58,8 @@ def _perplexity(nll: Floats, nll_base: Floats) -> dict[str, Estimate]:
     assert base.error is not None
     covariance = float(np.cov(nll, nll_base)[0, 1]) / nll.size
     ppl_q, ppl_base = _exponential(q), _exponential(base)
-    variance = (ppl_q.value * q.error) ** 2 + (ppl_base.value * base.error) ** 2
+    spread_q, spread_base = ppl_q.value * q.error, ppl_base.value * base.error
+    variance = spread_q * spread_q + spread_base * spread_base
     variance -= 2 * ppl_q.value * ppl_base.value * covariance
     errors = q.error * base.error
     return {
@@ -86,9 +87,10 @@ def _mean(values: Floats) -> Estimate:
 
 
 def _exponential(log: Estimate) -> Estimate:
-    """Return exp of an estimate, its error carried along to first order."""
+    """Return exp of an estimate, its error carried along to first order; infinite where no float holds it."""
     assert log.error is not None
-    value = math.exp(log.value)
+    with np.errstate(over="ignore"):
+        value = float(np.exp(log.value))
     return Estimate(value, value * log.error)
 
 
