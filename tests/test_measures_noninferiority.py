@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_kvcache.measures.noninferiority import Differences, Means, judge
@@ -15,6 +15,7 @@ from pytest_kvcache.measures.power import (
     BETA,
     detectable_difference,
     detectable_mean,
+    fails_from,
     further_prompts,
 )
 
@@ -78,23 +79,50 @@ def test_a_detectable_mean_is_found_as_often_as_promised(n: int) -> None:
     assert found == pytest.approx(1 - BETA, abs=0.04)
 
 
-@pytest.mark.parametrize("n", [32, 64, 200])
+def harmed(count: int, n: int) -> Differences:
+    return Differences(np.repeat(np.array([1, 0], dtype=np.int8), [count, n - count]))
+
+
+def power(share: float, n: int, margin: float, alpha: float) -> float:
+    """Return how often the decision itself fails where each of ``n`` pairs is harmed so often, exactly."""
+    return sum(
+        math.comb(n, count) * share**count * (1 - share) ** (n - count)
+        for count in range(n + 1)
+        if harmed(count, n).interval(alpha).low > margin
+    )
+
+
+@pytest.mark.parametrize("n", [16, 24, 32, 64])
 @pytest.mark.parametrize("alpha", [ALPHA, ALPHA / 9])
-def test_a_detectable_difference_is_found_at_least_about_as_often_as_promised(n: int, alpha: float) -> None:
-    harm = detectable_difference(0.0, n, 0.1, alpha)
-    draws = RNG.binomial(n, harm, 600)
-    ends = {
-        d: Differences(np.repeat(np.array([1, 0], dtype=np.int8), [d, n - d])).interval(alpha).low
-        for d in set(draws)
-    }
-    assert np.mean([ends[d] > 0.1 for d in draws]) > 1 - BETA - 0.08
-
-
-@given(st.floats(0, 1), st.integers(2, 500), st.floats(0, 0.5), st.sampled_from([ALPHA, ALPHA / 9]))
-def test_a_detectable_difference_is_a_share_beyond_the_margin(
-    discordant: float, n: int, margin: float, alpha: float
+def test_a_detectable_difference_is_the_least_that_is_found_as_often_as_promised(
+    n: int, alpha: float
 ) -> None:
-    assert margin < detectable_difference(discordant, n, margin, alpha) <= 1 + 1e-9
+    harm = harmed(0, n).detectable(0.1, alpha)
+    assert harm is not None
+    assert power(harm, n, 0.1, alpha) >= 1 - BETA > power(harm - 0.001, n, 0.1, alpha)
+
+
+@pytest.mark.parametrize(
+    ("n", "alpha"), [(1, ALPHA), (4, ALPHA), (4, ALPHA / 9), (5, ALPHA / 9), (8, ALPHA / 9)]
+)
+def test_no_difference_is_detectable_where_all_pairs_together_prove_nothing(n: int, alpha: float) -> None:
+    assert not harmed(n, n).interval(alpha).low > 0.1
+    assert harmed(0, n).detectable(0.1, alpha) is None
+
+
+def test_what_is_detectable_does_not_depend_on_what_was_found() -> None:
+    assert harmed(20, 32).detectable(0.1, ALPHA) == harmed(0, 32).detectable(0.1, ALPHA)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3000), st.floats(0, 0.5), st.sampled_from([ALPHA, ALPHA / 9]))
+def test_a_detectable_difference_is_a_share_beyond_the_margin(n: int, margin: float, alpha: float) -> None:
+    harm = detectable_difference(n, margin, alpha)
+    assert harm is None or margin < harm <= 1
+    count = fails_from(n, margin, alpha)
+    assert (count is None) == (harm is None)
+    if count is not None:
+        assert harmed(count, n).interval(alpha).low > margin >= harmed(count - 1, n).interval(alpha).low
 
 
 @pytest.mark.parametrize("mean", [0.7, 1.3])

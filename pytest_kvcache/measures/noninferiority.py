@@ -31,8 +31,8 @@ class Sample(Protocol):
     def interval(self, alpha: float = ALPHA) -> Interval:
         """Return the mean harm, with an interval whose ends miss with probability ``alpha`` each."""
 
-    def detectable(self, margin: float, alpha: float) -> float:
-        """Return the harm that is found beyond the margin with probability 1 - beta."""
+    def detectable(self, margin: float, alpha: float) -> float | None:
+        """Return the harm that is found beyond the margin with probability 1 - beta; None if none is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,9 +61,8 @@ class Differences:
         ours, theirs = (int(np.count_nonzero(self.values == side)) for side in (1, -1))
         return paired_difference_interval(ours, theirs, self.values.size, alpha)
 
-    def detectable(self, margin: float, alpha: float) -> float:
-        discordant = float((self.values != 0).mean())
-        return detectable_difference(discordant, self.values.size, margin, alpha)
+    def detectable(self, margin: float, alpha: float) -> float | None:
+        return detectable_difference(self.values.size, margin, alpha)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,8 @@ class Judgement:
     """Whether it is proven to be beyond the margin, at the level corrected for all endpoints."""
     further: int | None
     """More prompts like these that would decide what is open; None if no number that anyone runs would."""
-    detectable: float
-    """The harm that would be proven to be beyond the margin with probability 1 - beta."""
+    detectable: float | None
+    """The harm that would be proven to be beyond the margin with probability 1 - beta; None if none would."""
 
     @property
     def within(self) -> bool:

@@ -1,20 +1,33 @@
 """Power: what a sample of this size and spread can see, and how much larger it would have to be.
 
-Approximations for planning; no verdict depends on them. A harm of the margin plus the *minimum
-detectable effect* is found beyond the margin with probability 1 - beta (H. S. Bloom, "Minimum Detectable
-Effects: A Simple Way to Report the Statistical Power of Experimental Designs", Evaluation Review 19, 1995).
+For planning; no verdict depends on it. A harm of the *minimum detectable effect* is found beyond the margin
+with probability 1 - beta (H. S. Bloom, "Minimum Detectable Effects: A Simple Way to Report the Statistical
+Power of Experimental Designs", Evaluation Review 19, 1995). For means it is an approximation, for shares the
+decision's own rule is inverted.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
+from functools import lru_cache
 
-from pytest_kvcache.measures.paired import ALPHA, Interval, normal_point, student_t
+import numpy as np
+
+from pytest_kvcache.measures.paired import (
+    ALPHA,
+    Interval,
+    normal_point,
+    paired_difference_interval,
+    student_t,
+)
 
 BETA = 0.2
 """How often the harm that is called detectable is missed: the usual power of 80 %."""
 MOST_PROMPTS = 10_000
 """Nobody runs more: beyond that a figure counts as lying on the margin."""
+STEPS = 10_000
+"""Detectable shares are rounded up to a multiple of one over so many."""
 
 
 def detectable_mean(spread: float, n: int, margin: float, alpha: float) -> float:
@@ -25,20 +38,23 @@ def detectable_mean(spread: float, n: int, margin: float, alpha: float) -> float
     return margin + (student_t(n - 1, alpha) + student_t(n - 1, BETA)) * spread / math.sqrt(n)
 
 
-def detectable_difference(discordant: float, n: int, margin: float, alpha: float) -> float:
-    """Return the same for a difference d of paired shares, of which ``discordant`` pairs differ.
+@lru_cache(maxsize=4096)
+def detectable_difference(n: int, margin: float, alpha: float) -> float | None:
+    """Return the share of ``n`` pairs that must be harmed to be found as often; None if not even all are.
 
-    The variance of d is (max(discordant, d) - d squared) / n (J. M. Lachin, "Power and Sample Size
-    Evaluation for the McNemar Test", Statistics in Medicine 11, 1992).
+    That is with no pair in which the baseline alone has the fault: each such pair asks for more. Exact: the
+    probability of as many harmed pairs as :func:`fails_from` says is binomial.
     """
-    squared = (normal_point(alpha) + normal_point(BETA)) ** 2
+    count = fails_from(n, margin, alpha)
+    if count is None:
+        return None
+    return bisect_left(range(STEPS), 1 - BETA, key=lambda step: _at_least(count, n, step / STEPS)) / STEPS
 
-    def solve(linear: float, constant: float) -> float:
-        leading = n + squared
-        return (-linear + math.sqrt(max(linear**2 - 4 * leading * constant, 0))) / (2 * leading)
 
-    found = solve(-2 * n * margin, n * margin**2 - squared * discordant)
-    return found if found < discordant else solve(-2 * n * margin - squared, n * margin**2)
+def fails_from(n: int, margin: float, alpha: float) -> int | None:
+    """Return the least number of ``n`` pairs, harmed all, that is beyond ``margin``; None if no number is."""
+    count = bisect_right(range(n + 1), margin, key=lambda k: paired_difference_interval(k, 0, n, alpha).low)
+    return count if count <= n else None
 
 
 def further_prompts(interval: Interval, margin: float, alpha: float = ALPHA) -> int | None:
@@ -53,3 +69,16 @@ def further_prompts(interval: Interval, margin: float, alpha: float = ALPHA) -> 
     if distance * math.sqrt(MOST_PROMPTS) <= wanted * math.sqrt(interval.n):
         return None
     return max(1, math.ceil(interval.n * (wanted / distance) ** 2) - interval.n)
+
+
+def _at_least(count: int, n: int, share: float) -> float:
+    """Return the probability that at least ``count`` of ``n`` have what each has with probability ``share``.
+
+    ``count`` is at least 1. In logarithms, for the powers of a share vanish where n is large.
+    """
+    if share == 0:
+        return 0.0
+    index = np.arange(1, count)
+    steps = np.log((n + 1 - index) / index * share / (1 - share))
+    below = n * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])
+    return 1 - float(np.exp(below).sum())
