@@ -133,6 +133,7 @@ class Bench:
         codes = sum((each.failures for each in tallies), Counter[ReasonCode]())
         failures, open_ = (share_interval(count, judged) for count in (failed, unclear))
         return SUMMED.format(
+            recordings=len(HEALTHY),
             judged=judged,
             failed=failed,
             failures=failures,
@@ -259,9 +260,10 @@ more of them do to verdicts no figure here shows.
 VERDICTS = """\
 ## Every reference model under either dtype
 
-The verdict on all prompts under the default limits, with 95 % intervals. Noise floors take part as far as
-they were recorded; for the proof that scoring reads the cache, which these engines were too early for,
-stands that of [another run](engines.md#scoring).
+The verdict on all prompts under the default limits, with 95 % intervals. A noise floor that was not
+recorded is taken as zero. The gate itself would not pass that: without a floor a verdict is at best
+`inconclusive` (`too-little-evidence`). For the proof that scoring reads the cache, which these engines were
+too early for, stands that of [another run](engines.md#scoring).
 """
 
 FALSE_ALARMS = """\
@@ -270,8 +272,10 @@ FALSE_ALARMS = """\
 
 SUMMED = """
 Of {judged} healthy runs {failed} failed ({failures.value:.2%}, 95 % interval {failures.low:.2%} to
-{failures.high:.2%}){codes}; {unclear} were inconclusive ({open.value:.1%}). In {void} more the baseline
-itself degenerated in more than half of the drawn prompts, which voids the comparison.
+{failures.high:.2%}, given these {recordings} recordings){codes}; {unclear} were inconclusive
+({open.value:.1%}). All runs are draws from them, so the interval is not that of other models, prompts or
+engines, which is wider by as much as those differ. In {void} more the baseline itself degenerated in more
+than half of the drawn prompts, which voids the comparison.
 """
 
 CAVEAT = """\

@@ -74,6 +74,8 @@ def test_the_document_has_every_table(bench: decisions.Bench, monkeypatch: pytes
     monkeypatch.setattr(bench, "_effects", lambda: iter(()))
     text = "\n".join(bench.document())
     assert "| pass |" in text
+    assert "given these 1 recordings" in text
+    assert "A noise floor that was not\nrecorded is taken as zero." in text
     assert "| fail: delta-nll, kld, recall-lost |" in text
     assert "| gqa | 0 / 0 |" in text
     assert "| gqa fp8_e5m2 | 0.610 |" in text

@@ -64,7 +64,8 @@ def test_candidates_without_a_noise_floor_are_counted(tmp_path: Path) -> None:
         entry.unlink()
     recordings = Recordings(store, PROMPT_SETS)
     rows = [row_of(recordings, "gqa", dtype) for dtype in ("auto", "fp8_e4m3", "fp8_e5m2")]
-    assert "Of the 2 candidates 2 were judged without a noise floor" in "\n".join(page(rows, {}, PROMPT_SETS))
+    text = "\n".join(page(rows, {}, PROMPT_SETS))
+    assert "Of the 2 candidates 2 were judged with a noise floor of zero" in text
 
 
 def test_tasks_that_were_not_recorded_are_said_to_be_missing(tmp_path: Path) -> None:

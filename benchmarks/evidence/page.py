@@ -189,8 +189,8 @@ are means over prompts, also where a degenerate baseline voids the verdict. Outp
 """
 
 WITHOUT_FLOOR = """\
-Of the {all} candidates {without} were judged without a noise floor, because their baselines were recorded
-before floors were.
+Of the {all} candidates {without} were judged with a noise floor of zero, because their baselines were
+recorded before floors were; the gate itself would not pass them without one.
 """
 
 JUDGED = """\

@@ -78,8 +78,8 @@ class Recordings:
 def as_quiet(evidence: Evidence) -> Evidence:
     """Take the baseline of an early recording for one that gives a text alone what it gives it in a batch.
 
-    No text was scored alone then. What stands in for the noise floor are those of ``docs/reruns.md``, on the
-    same processor: 19 of 20 lie below a third of each margin.
+    No text was scored alone then, so its noise floor is taken as zero. The gate itself does not pass what has
+    no floor; what floors are like on the same processor stands in ``docs/reruns.md``.
     """
     if evidence.baseline_scores is None or evidence.floor_scores is not None:
         return evidence

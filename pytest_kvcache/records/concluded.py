@@ -92,7 +92,7 @@ class Metric:
     beta: float | None = None
     """How often a harm of :attr:`detectable` is not proven to be beyond the margin."""
     detectable: float | None = None
-    """The smallest harm that as many prompts, spread like these, find beyond the margin but for ``beta``."""
+    """The smallest harm that as many prompts find beyond the margin but for ``beta``; None if none is."""
 
 
 @dataclass(frozen=True, slots=True)
