@@ -29,6 +29,7 @@ class Collecting:
         self._run = run
         self._kv_collected = False
         self._deselected: list[pytest.Item] = []
+        self._is_whole = True
 
     def pytest_report_header(self) -> str:
         """Name what decides the results."""
@@ -72,6 +73,10 @@ class Collecting:
     def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
         self._deselected += [item for item in items if parameter(item) is not None]
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a file whose tests are unknown: it is broken, or skipped as a whole."""
+        self._is_whole &= report.passed
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Plan all that the selected tests declare."""
         run = self._run
@@ -85,7 +90,8 @@ class Collecting:
         for item, request in zip(kv_items, run.requests, strict=True):
             item.user_properties.append((TARGET_PROPERTY, request.target.id))
         if (kv_items or self._deselected) and not session.config.option.collectonly:
-            declared = sum_up(kv_items, run.requests, self._deselected, failed=session.testsfailed)
+            is_whole = self._is_whole and not _ignores_some(session.config)
+            declared = sum_up(kv_items, run.requests, self._deselected, all_collected=is_whole)
             run.store().put_declared(declared)
             if run.updating is not None:
                 asked = zip(kv_items, run.requests, strict=True)
@@ -96,3 +102,11 @@ class Collecting:
         if not self._run.is_worker:
             raise pytest.UsageError(str(error)) from None
         self._run.store().put_refusal(str(error))
+
+
+def _ignores_some(config: pytest.Config) -> bool:
+    """Whether a conftest file leaves tests out, perhaps on this machine alone."""
+    plugins = config.pluginmanager.get_plugins()
+    return any(
+        getattr(plugin, name, None) for plugin in plugins for name in ("collect_ignore", "collect_ignore_glob")
+    )

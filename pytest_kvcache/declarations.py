@@ -74,12 +74,12 @@ def sum_up(
     requests: Sequence[Request],
     deselected: Sequence[pytest.Item],
     *,
-    failed: int,
+    all_collected: bool,
 ) -> Declared:
     """Sum up a collection for the controller, which under xdist collects nothing itself.
 
-    A deselected verdict counts as left out unless all tests of its tier are. ``failed`` is the number of
-    files that could not be collected.
+    A deselected verdict counts as left out unless all tests of its tier are. ``all_collected`` says that
+    no file's tests are unknown.
     """
     tiers = {tier for item in kv_items for tier in _tiers(item)}
     sets = {s.key: s for request in requests for s in request.prompt_sets}
@@ -103,7 +103,7 @@ def sum_up(
         prompt_sets=tuple(map(_use_of, sets.values())),
         verdicts_planned=len(planned),
         verdicts_left_out=len(left_out),
-        is_whole=not (deselected or failed),
+        is_whole=all_collected and not deselected,
         goldens=tuple(dict.fromkeys(goldens)),
     )
 

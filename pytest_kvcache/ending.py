@@ -136,8 +136,17 @@ class Ending:
 
 
 def _is_narrowed(config: pytest.Config) -> bool:
-    """Whether the command line leaves files out, or has tests ask for other sets than they usually do."""
+    """Whether the command line leaves tests out, or has them ask for other sets than they usually do."""
     option = config.option
-    names_some = any("::" in name or Path(name).is_file() for name in config.args)
-    leaves_out = option.ignore or option.ignore_glob or getattr(option, "lf", False)
-    return bool(names_some or leaves_out or option.kv_prompts or option.kv_max_tokens)
+    settings = option.override_ini  # perhaps testpaths, or which files hold tests
+    leaves_out = option.ignore or option.ignore_glob or getattr(option, "lf", False) or settings
+    return bool(leaves_out or option.kv_prompts or option.kv_max_tokens or not _is_everywhere(config))
+
+
+def _is_everywhere(config: pytest.Config) -> bool:
+    """Whether pytest looked for tests in the whole root directory, or wherever ``testpaths`` says."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        return True
+    searched = [Path(config.invocation_params.dir, name).resolve() for name in config.args]
+    wanted = [Path(config.rootpath, name).resolve() for name in config.getini("testpaths") or ["."]]
+    return all(any(place.is_relative_to(above) for above in searched) for place in wanted)

@@ -13,6 +13,7 @@ import scripted
 from golden_project import keep_goldens
 from plugin_project import BROKEN, GATE, VERDICT_TEST, engines_started, results
 
+from pytest_kvcache import cli
 from pytest_kvcache.records import Golden
 
 FROM_GOLDEN = (*GATE, "--kv-baseline=golden")
@@ -237,6 +238,58 @@ class TestUnused:
         for part, outcomes in parts.items():
             with_more.runpytest(*FROM_GOLDEN, *part).assert_outcomes(**outcomes)
             assert results(with_more)["goldens"]["unused"] is None
+
+    def test_nor_does_one_directory_while_tests_beside_it_use_goldens(
+        self, with_more: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [file] = with_more.path.glob("test_*.py")
+        for name in ("a", "b"):
+            with_more.mkdir(name)
+            (with_more.path / name / f"test_{name}.py").write_text(file.read_text())
+        file.unlink()
+        with_more.runpytest(*FROM_GOLDEN, "a").assert_outcomes(passed=1)
+        assert results(with_more)["goldens"]["unused"] is None
+        assert cli.main(["golden", "prune", "--delete"]) == 2
+        with_more.runpytest(*FROM_GOLDEN, "--pyargs", "a.test_a").assert_outcomes(passed=1)
+        assert results(with_more)["goldens"]["unused"] is None
+        monkeypatch.chdir("a")
+        with_more.runpytest(*FROM_GOLDEN, "--kv-report=../.kvcache").assert_outcomes(passed=1)
+        assert results(with_more)["goldens"]["unused"] is None
+        with_more.runpytest(*FROM_GOLDEN, "--kv-report=../.kvcache", "..")
+        assert len(results(with_more)["goldens"]["unused"]) == 1
+
+    def test_test_paths_say_where_all_tests_are(self, with_more: pytest.Pytester) -> None:
+        with_more.makeini("[pytest]\ntestpaths = a b\n")
+        [file] = with_more.path.glob("test_*.py")
+        for name in ("a", "b"):
+            with_more.mkdir(name)
+            (with_more.path / name / f"test_{name}.py").write_text(file.read_text())
+        unused: dict[tuple[str, ...], bool] = {
+            (): True,
+            ("a", "b"): True,
+            ("a",): False,
+            ("-otestpaths=a",): False,
+        }
+        for arguments, is_known in unused.items():
+            with_more.runpytest(*FROM_GOLDEN, *arguments)
+            assert (results(with_more)["goldens"]["unused"] is not None) is is_known
+
+    @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+    @pytest.mark.parametrize(
+        ("file", "source"),
+        [
+            ("b/conftest.py", "collect_ignore = ['test_b.py']"),
+            ("b/conftest.py", "collect_ignore_glob = ['*_b.py']"),
+            ("b/test_c.py", "import pytest\npytest.importorskip('no_such_module')"),
+        ],
+    )
+    def test_nor_do_tests_of_which_some_are_ignored_here(
+        self, with_more: pytest.Pytester, workers: tuple[str, ...], file: str, source: str
+    ) -> None:
+        with_more.mkdir("b")
+        (with_more.path / file).write_text(source)
+        with_more.runpytest(*FROM_GOLDEN, *workers)
+        assert results(with_more)["goldens"]["unused"] is None
 
     def test_nor_do_tests_of_which_a_file_is_broken(self, with_more: pytest.Pytester) -> None:
         with_more.makepyfile(test_broken="import no_such_module")
