@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -23,7 +23,7 @@ from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores, 
 from pytest_kvcache.measures.noninferiority import Differences, Judgement, Means, Sample, judge
 from pytest_kvcache.measures.paired import Interval, median_interval, share_interval
 from pytest_kvcache.measures.penalties import pair_outputs, repetition_excess
-from pytest_kvcache.measures.power import BETA
+from pytest_kvcache.measures.power import BETA, MOST_PROMPTS
 from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import (
@@ -35,6 +35,7 @@ from pytest_kvcache.records import (
     PromptSet,
     Reason,
     ReasonCode,
+    Score,
     ScoreSet,
 )
 
@@ -71,6 +72,23 @@ class Evidence:
         prompts = {prompt.id: prompt for prompt in self.prompt_set.prompts}
         for ours, theirs in pair_outputs(self.candidate, self.baseline):
             yield prompts[ours.prompt_id], ours, theirs
+
+    def scored(self) -> Iterator[tuple[Prompt, Score, Score]]:
+        """Yield the prompt of each text of the baseline's, with the candidate's and the baseline's score.
+
+        Left out are texts of no tokens, for which there is nothing to score, and those without scores. Raises
+        ValueError if the two sides did not score the texts of the same prompts.
+        """
+        if self.candidate_scores is None or self.baseline_scores is None:
+            return
+        ours, theirs = _by_prompt(self.candidate_scores), _by_prompt(self.baseline_scores)
+        if alone := sorted(ours.keys() ^ theirs.keys()):
+            raise ValueError(f"only one side scored the texts of {len(alone)} prompts (e.g. {alone[0]})")
+        prompts = {prompt.id: prompt for prompt in self.prompt_set.prompts}
+        for text in self.baseline:
+            score = theirs.get(text.prompt_id)
+            if score is not None and score.token_ids == text.token_ids:
+                yield prompts[text.prompt_id], ours[text.prompt_id], score
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,22 +151,33 @@ def baseline_endpoints(faults: Sequence[Faults], limits: Limits) -> Iterator[End
             yield Endpoint(name, _metric(interval, margin), reason)
 
 
-def compare_all(evidence: Sequence[Evidence]) -> Comparisons:
-    """Compare all scores of unpenalised sets, pooled under the first of all prompts that say the same.
+def baseline_answers(wrong: Sequence[tuple[bool, bool]], limits: Limits) -> Iterator[Endpoint]:
+    """Judge the baseline's `wrong_answers` by themselves: what it never knew no candidate can lose.
 
-    Texts of no tokens are left out: there is nothing to score.
+    As with its outputs, the share itself counts.
     """
+    if not wrong:
+        return
+    right = share_interval(sum(not theirs for _, theirs in wrong), len(wrong))
+    reason = None
+    if right.value < limits.baseline_recall:
+        what = "share of tasks that the baseline gets right"
+        held = _held_against(limits.baseline_recall, right, what, "below")
+        message = f"{held}: it cannot show a loss of answers; give tasks that the model can do"
+        reason = Reason(ReasonCode.BASELINE_DEGENERATE, "baseline_recall", message)
+    yield Endpoint("baseline_recall", _metric(right, limits.baseline_recall), reason)
+
+
+def compare_all(evidence: Sequence[Evidence]) -> Comparisons:
+    """Compare all scores of unpenalised sets, pooled under the first of all prompts that say the same."""
     first: dict[tuple[str | None, tuple[Message, ...]], Prompt] = {}
     pooled: dict[Prompt, list[ScoreComparison]] = defaultdict(list)
     for each in evidence:
-        if each.penalised or each.baseline_scores is None or each.candidate_scores is None:
+        if each.penalised:
             continue
-        prompts = {prompt.id: prompt for prompt in each.prompt_set.prompts}
-        for ours, theirs in zip(each.candidate_scores.scores, each.baseline_scores.scores, strict=True):
-            if theirs.token_ids:
-                prompt = prompts[theirs.prompt_id]
-                prompt = first.setdefault((prompt.text, prompt.messages), prompt)
-                pooled[prompt].append(compare_scores(ours, theirs))
+        for prompt, ours, theirs in each.scored():
+            one = first.setdefault((prompt.text, prompt.messages), prompt)
+            pooled[one].append(compare_scores(ours, theirs))
     return pooled
 
 
@@ -300,16 +329,20 @@ def too_little(comparisons: Comparisons, limits: Limits) -> Iterator[Reason]:
 
 
 def cache_unread(evidence: Sequence[Evidence]) -> Iterator[Reason]:
-    """Yield a reason if scoring hardly read the quantized cache: in most texts no rounding is to be seen.
+    """Yield a reason if scoring hardly read the quantized cache of the candidates that have one."""
+    quantized = (each for each in evidence if each.candidate.provenance.kv_cache_quantized)
+    yield from unread((ours, theirs) for each in quantized for _, ours, theirs in each.scored())
+
+
+def unread(scores: Iterable[tuple[Score, Score]]) -> Iterator[Reason]:
+    """Yield a reason if in most texts no rounding is to be seen, given the scores by two different caches.
 
     Some attention backends score a text from the keys and values just computed, not from the cache, but
     for the few texts that are split between two batches. Short texts count only where all are short.
     """
     same = [
         (len(ours.token_ids) >= LEAST_TOKENS_TO_DIFFER, ours.logprobs == theirs.logprobs)
-        for each in evidence
-        if each.candidate.provenance.kv_cache_quantized and each.candidate_scores and each.baseline_scores
-        for ours, theirs in zip(each.candidate_scores.scores, each.baseline_scores.scores, strict=True)
+        for ours, theirs in scores
     ]
     judged = [equal for long, equal in same if long] or [equal for _, equal in same]
     if 2 * sum(judged) > len(judged):
@@ -319,6 +352,10 @@ def cache_unread(evidence: Sequence[Evidence]) -> Iterator[Reason]:
             "another attention backend"
         )
         yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, "delta_nll", message)
+
+
+def _by_prompt(scores: ScoreSet) -> dict[str, Score]:
+    return {score.prompt_id: score for score in scores.scores if score.token_ids}
 
 
 def _faults(of: Evidence, prompt: Prompt, ours: Output, theirs: Output) -> Faults:
@@ -344,7 +381,7 @@ def _figure(name: str, interval: Interval) -> Endpoint:
 
 def _what_decides(further: int | None) -> str:
     if further is None:
-        return "it lies too close to the margin for any number of prompts to decide"
+        return f"it lies so close to the margin that it would take more than {MOST_PROMPTS:,} prompts"
     step = 10 ** max(0, len(str(further)) - 2)
     return f"about {math.ceil(further / step) * step} more prompts like these would decide"
 

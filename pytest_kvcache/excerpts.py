@@ -77,11 +77,5 @@ def _excerpt(verdict_id: str, pair: _Pair) -> Excerpt:
 
 
 def _delta_nll(entry: Evidence) -> dict[str, float]:
-    if entry.baseline_scores is None or entry.candidate_scores is None:
-        return {}
-    baseline = {score.prompt_id: score for score in entry.baseline_scores.scores}
-    found = {
-        score.prompt_id: mean_delta_nll(score, baseline[score.prompt_id])
-        for score in entry.candidate_scores.scores
-    }
+    found = {prompt.id: mean_delta_nll(ours, theirs) for prompt, ours, theirs in entry.scored()}
     return {name: value for name, value in found.items() if value is not None}

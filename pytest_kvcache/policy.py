@@ -95,6 +95,12 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     baseline_degenerate_penalised: Share = 0.25
     """The same under penalties, where the same healthy model loops in none of 60 outputs. Of 16 prompts
     one or two may loop by chance and void no run; more than 4 say that penalties do not work there."""
+    baseline_recall: Share = 0.25
+    """Share of tasks that the baseline itself must get right, at least; as above, the share counts. What it
+    never knew a candidate cannot lose.
+
+    Healthy reference models give 18 to 24 right answers of 24 and the weakest with 4-bit weights 12, which
+    still shows a loss; caches that ruin the text leave 0 to 2. A quarter lies between, beside both."""
     min_prompts: Count = 16
     """Prompts that a ``pass`` rests on, at least. Below 16 an interval of a mean is a guess."""
     min_tokens_per_prompt: Count = 64

@@ -12,19 +12,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from pytest_kvcache.endpoints import Comparisons, Endpoint, Evidence
+from pytest_kvcache.endpoints import Endpoint, Evidence
 from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores
-from pytest_kvcache.records import Reason, ReasonCode
+from pytest_kvcache.plan import is_scored
+from pytest_kvcache.records import Reason, ReasonCode, Score
 
 LARGEST_FLOOR = 1 / 3
 """Share of a margin that noise may take up."""
+LEAST_FOR_A_FLOOR = 8
+"""Texts of a set that must be scored alone, or all of them if it has fewer."""
 
 
 def noise_floor(evidence: Sequence[Evidence]) -> dict[str, float]:
     """Return the floor of each primary endpoint; nothing where no text was scored alone.
 
     Each is a mean over texts: of KLD, of the loss of same-top, and of the absolute delta NLL of a text, for
-    either sign is noise. They are infinite where a log-probability is not finite.
+    either sign is noise. They are infinite where a log-probability is not finite. Scores of other texts than
+    the baseline's do not count.
     """
     compared = [comparison for each in evidence for comparison in _alone_beside_batch(each)]
     if not compared:
@@ -67,22 +71,53 @@ def not_probed(evidence: Sequence[Evidence]) -> Iterator[Reason]:
             return
 
 
-def floor_unknown(comparisons: Comparisons, floors: Mapping[str, float]) -> Iterator[Reason]:
-    """Yield a reason if texts were compared, and nothing says how much of what they show is noise."""
-    if comparisons and not floors:
-        message = (
-            "too little evidence for a pass: none of the baseline's texts was scored alone, so the noise "
-            "floor is unknown: give floor_scores with the evidence"
+def incomplete(evidence: Sequence[Evidence]) -> Iterator[Reason]:
+    """Yield a reason for each set of which not all that is scored is there.
+
+    Both engines score all of the baseline's texts that have any token, and nothing else; of some of them the
+    baseline scores the beginnings alone as well.
+    """
+    for each in evidence:
+        missing = _missing(each) if is_scored(each.prompt_set) else None
+        if missing:
+            message = f"too little evidence for a pass: of {each.prompt_set.name}, {missing}"
+            yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, None, message)
+
+
+def _missing(evidence: Evidence) -> str | None:
+    texts = {output.prompt_id: output.token_ids for output in evidence.baseline if output.token_ids}
+    if strange := [score.prompt_id for score in _given(evidence) if not _is_of(score, texts)]:
+        return f"{len(strange)} scores (e.g. {strange[0]}) are of no text of the baseline's"
+    if (scored := sum(1 for _ in evidence.scored())) < len(texts):
+        return f"{scored} of the baseline's {len(texts)} texts were scored by both engines"
+    alone = {comparison.prompt_id for comparison in _alone_beside_batch(evidence)}
+    if len(alone) < (least := min(LEAST_FOR_A_FLOOR, len(texts))):
+        return (
+            f"{len(alone)} of the baseline's {len(texts)} texts were scored alone (at least {least}), so the "
+            "noise floor is unknown: give floor_scores with the evidence"
         )
-        yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, None, message)
+    return None
+
+
+def _given(evidence: Evidence) -> Iterator[Score]:
+    for side in (evidence.candidate_scores, evidence.baseline_scores, evidence.floor_scores):
+        if side is not None:
+            yield from side.scores
+
+
+def _is_of(score: Score, texts: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a score is of a text or its beginning."""
+    return texts.get(score.prompt_id, ())[: len(score.token_ids)] == score.token_ids
 
 
 def _alone_beside_batch(evidence: Evidence) -> Iterator[ScoreComparison]:
     if evidence.floor_scores is None or evidence.baseline_scores is None:
         return
     batch = {score.prompt_id: score for score in evidence.baseline_scores.scores}
+    texts = {name: score.token_ids for name, score in batch.items()}
     for alone in evidence.floor_scores.scores:
-        yield compare_scores(alone, batch[alone.prompt_id].first(len(alone.token_ids)))
+        if alone.token_ids and _is_of(alone, texts):
+            yield compare_scores(alone, batch[alone.prompt_id].first(len(alone.token_ids)))
 
 
 def _beside(endpoint: Endpoint, floor: float) -> Endpoint:
@@ -90,10 +125,18 @@ def _beside(endpoint: Endpoint, floor: float) -> Endpoint:
     assert metric.margin is not None, "what has a floor has a margin"
     reason = endpoint.reason
     if floor > LARGEST_FLOOR * metric.margin and not metric.ci_low > metric.margin + floor:
-        message = (
-            f"the noise floor of {endpoint.name} is {floor:.3f}, above a third of the margin "
-            f"{metric.margin:.3f}: the baseline itself differs by so much with what shares a batch; use "
-            "batch-invariant kernels, or a margin of at least three times the floor"
-        )
-        reason = Reason(ReasonCode.NOISE, endpoint.name, message)
+        reason = Reason(ReasonCode.NOISE, endpoint.name, _noise(endpoint.name, floor, metric.margin))
     return replace(endpoint, metric=metric, reason=reason)
+
+
+def _noise(name: str, floor: float, margin: float) -> str:
+    if not math.isfinite(floor):
+        return (
+            f"the noise floor of {name} is unknown: what the baseline gives texts alone is not finite: "
+            "look at its engine before any figure"
+        )
+    return (
+        f"the noise floor of {name} is {floor:.3f}, above a third of the margin {margin:.3f}: the baseline "
+        "itself differs by so much with what shares a batch; use batch-invariant kernels, or a margin of at "
+        "least three times the floor"
+    )

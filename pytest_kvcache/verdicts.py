@@ -18,6 +18,7 @@ from pytest_kvcache.details import divergence_detail
 from pytest_kvcache.endpoints import (
     Endpoint,
     Evidence,
+    baseline_answers,
     baseline_endpoints,
     cache_unread,
     compare_all,
@@ -29,6 +30,7 @@ from pytest_kvcache.endpoints import (
     primary_samples,
     secondary_samples,
     too_little,
+    wrong_answers,
 )
 from pytest_kvcache.policy import KnownBad, Limits
 from pytest_kvcache.records import (
@@ -44,7 +46,7 @@ from pytest_kvcache.records import (
     Verdict,
     VerdictKind,
 )
-from pytest_kvcache.soundness import beside_noise, floor_unknown, noise_floor, not_probed
+from pytest_kvcache.soundness import beside_noise, incomplete, noise_floor, not_probed
 
 __all__ = ["Evidence", "Identity", "decide", "failed", "outcome"]
 
@@ -77,6 +79,7 @@ def decide(
     reasons = _obstacles(identity, evidence)
     if not reasons:
         endpoints += baseline_endpoints(faults, limits)
+        endpoints += baseline_answers(wrong_answers(evidence), limits)
         reasons += _reasons_of(endpoints)
     if not reasons:
         comparisons = compare_all(evidence)
@@ -88,7 +91,7 @@ def decide(
         endpoints += measured
         reasons += [*not_finite(comparisons), *_reasons_of(measured)]
         reasons += [*too_little(comparisons, limits), *cache_unread(evidence)]
-        reasons += [*not_probed(evidence), *floor_unknown(comparisons, floors)]
+        reasons += [*not_probed(evidence), *incomplete(evidence)]
     kind, reasons = _declared(*outcome(reasons), known_bad, today)
     return _verdict(
         identity,

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from verdict_samples import PROVENANCE, output_set, prompt_set, scores
+from verdict_samples import PENALISED, PROVENANCE, output_set, prompt_set, scores
 
 import pytest_kvcache as kv
-from pytest_kvcache.records import ReasonCode, ScoreSet
+from pytest_kvcache.records import PlannedScores, ReasonCode, ScoreSet
 
 TEXTS = output_set(prompt_set(), PROVENANCE)
 BASELINE = scores(TEXTS)
@@ -98,3 +98,59 @@ def test_one_text_has_no_interval() -> None:
     one = BASELINE.scores[0]
     with pytest.raises(kv.UsageError, match="at least two texts"):
         kv.assert_divergence_within(one, one)
+
+
+# What a verdict would not judge by
+
+
+def by_fp8(of: ScoreSet) -> ScoreSet:
+    return replace(of, spec=replace(of.spec, kv_cache_dtype="fp8_e4m3"))
+
+
+def test_scores_that_show_no_rounding_of_a_quantized_cache_prove_nothing() -> None:
+    unread = by_fp8(BASELINE)
+    for ours, theirs in ((unread, BASELINE), (PlannedScores((unread,)), PlannedScores((BASELINE,)))):
+        with pytest.raises(kv.QualityError, match="did not read the quantized cache") as caught:
+            kv.assert_divergence_within(ours, theirs)
+        assert caught.value.codes == (ReasonCode.TOO_LITTLE_EVIDENCE,)
+
+
+def test_engines_of_wide_caches_may_agree_to_the_last_bit() -> None:
+    wide = replace(BASELINE, spec=replace(BASELINE.spec, kv_cache_dtype="bfloat16"))
+    kv.assert_divergence_within(wide, BASELINE)
+    again = by_fp8(BASELINE)
+    kv.assert_divergence_within(replace(again, seconds=2.0), again)
+
+
+def test_harm_is_told_before_a_cache_that_was_not_read() -> None:
+    half = by_fp8(candidate(lambda i: 0.0 if i < 20 else 3.0))
+    with pytest.raises(kv.QualityError) as caught:
+        kv.assert_divergence_within(half, BASELINE)
+    assert ReasonCode.TOO_LITTLE_EVIDENCE not in caught.value.codes
+
+
+def test_the_same_scores_twice_are_misuse() -> None:
+    for same in (BASELINE, PlannedScores((BASELINE,))):
+        with pytest.raises(kv.UsageError, match="are the same scores"):
+            kv.assert_divergence_within(same, same)
+
+
+def test_texts_sampled_under_penalties_are_misuse() -> None:
+    penalised = output_set(prompt_set(sampling=PENALISED), PROVENANCE)
+    ours = scores(penalised, lambda _: 0.05)
+    with pytest.raises(kv.UsageError, match="penalised is sampled under penalties"):
+        kv.assert_divergence_within(ours, scores(penalised))
+
+
+def test_prompts_that_say_the_same_are_one_prompt() -> None:
+    prompts = prompt_set(20)
+    copies = replace(prompts, prompts=tuple(replace(p, text="Write about rain.") for p in prompts.prompts))
+    texts = output_set(copies, PROVENANCE)
+    with pytest.raises(kv.UsageError, match="at least two texts"):
+        kv.assert_divergence_within(scores(texts, lambda _: 0.05), scores(texts))
+    two = replace(copies, prompts=(*copies.prompts[:19], prompts.prompts[19]))
+    texts = output_set(two, PROVENANCE)
+    with pytest.raises(kv.QualityError, match=r"\(n = 2\)"):
+        kv.assert_divergence_within(
+            scores(texts, lambda i: 0.08 + 0.04 * (i > 18)), list(scores(texts).scores)
+        )

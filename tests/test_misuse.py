@@ -178,7 +178,9 @@ def test_one_score_twice_is_two_scores_of_one_prompt() -> None:
 def test_planned_scores_are_compared_set_by_set_under_names_of_their_own() -> None:
     other = replace(SCORES, prompt_set=replace(SCORES.prompt_set, name="other"))
     planned = PlannedScores((SCORES, other))
-    kv.assert_divergence_within(planned, planned)
+    moved = scores(output_set(prompt_set(8), PROVENANCE), lambda _: 0.05)
+    theirs = PlannedScores((moved, replace(moved, prompt_set=other.prompt_set)))
+    kv.assert_divergence_within(theirs, planned)
     found = kv.divergence(planned, planned)
     assert [text.prompt_id for text in found.texts[7:9]] == ["small/p07", "other/p00"]
     assert len(found.by_kind()["chat"].texts) == 4

@@ -137,6 +137,25 @@ def test_answers_that_the_baseline_does_not_know_either_hold_nothing_up() -> Non
     assert verdict_on(evidence(), tasks(lambda i: i > 12, lambda i: i > 12)).verdict is VerdictKind.PASS
 
 
+@pytest.mark.parametrize(("right", "kind"), [(5, VerdictKind.FAIL), (6, VerdictKind.PASS)])
+def test_a_baseline_that_knows_less_than_a_quarter_cannot_show_a_loss(right: int, kind: VerdictKind) -> None:
+    verdict = verdict_on(evidence(), tasks(lambda i: i < right, lambda i: i < right))
+    assert verdict.verdict is kind
+    found = verdict.metrics["baseline_recall"]
+    assert (found.value, found.margin, found.n) == (right / 24, 0.25, 24)
+    if kind is VerdictKind.FAIL:
+        assert [(reason.code, reason.metric) for reason in verdict.reasons] == [
+            (ReasonCode.BASELINE_DEGENERATE, "baseline_recall")
+        ]
+        assert "below the margin 0.250 (n = 24)" in verdict.summary
+
+
+def test_a_team_may_ask_for_more_or_less_of_its_baseline() -> None:
+    none = tasks(lambda _: False, lambda _: False)
+    assert verdict_on(evidence(), none, baseline_recall=0.0).ok
+    assert not verdict_on(evidence(), tasks(lambda i: i > 0, lambda i: i > 0), baseline_recall=1.0).ok
+
+
 def test_a_set_without_answers_has_no_figure_of_recall() -> None:
     assert not {name for name in verdict_on(evidence()).metrics if "recall" in name}
 

@@ -13,7 +13,7 @@ from verdict_samples import PENALISED, evidence, prompt_set, prose, score, verdi
 
 from pytest_kvcache.endpoints import Evidence
 from pytest_kvcache.policy import KnownBad, Limits
-from pytest_kvcache.records import ReasonCode, Verdict, VerdictKind
+from pytest_kvcache.records import ReasonCode, ScoreSet, Verdict, VerdictKind
 from pytest_kvcache.soundness import noise_floor
 
 PRIMARY = ("delta_nll", "kld", "same_top_loss")
@@ -108,6 +108,8 @@ def test_figures_that_are_not_finite_alone_are_no_floor_to_trust() -> None:
     assert verdict.verdict is VerdictKind.INCONCLUSIVE
     assert codes(verdict) == {ReasonCode.NOISE}
     assert verdict.metrics["delta_nll"].floor == math.inf
+    assert "what the baseline gives texts alone is not finite" in verdict.reasons[0].message
+    assert "inf," not in verdict.summary
 
 
 def test_without_texts_scored_alone_the_floor_is_unknown_and_nothing_passes() -> None:
@@ -195,3 +197,92 @@ def test_penalised_outputs_part_without_a_figure() -> None:
 def test_limits_leave_room_for_the_noise_that_was_measured() -> None:
     measured = {"delta_nll": 0.005, "kld": 0.0024, "same_top_loss": 0.039}
     assert all(floor < getattr(Limits(), name) / 3 for name, floor in measured.items())
+
+
+# Evidence that is not all there
+
+
+def in_other_words(of: Evidence) -> Evidence:
+    """Give the same evidence for another set, of other prompts."""
+    prompts = tuple(replace(prompt, text=f"Again: {prompt.text}") for prompt in of.prompt_set.prompts)
+    other = replace(of.prompt_set, name="other", prompts=prompts)
+    return replace(of, prompt_set=other)
+
+
+def cut(of: ScoreSet | None, texts: int, tokens: int = 9999) -> ScoreSet | None:
+    assert of is not None
+    return replace(of, scores=tuple(score.first(tokens) for score in of.scores[:texts]))
+
+
+def of_nobody(of: Evidence) -> Evidence:
+    """Replace all scores by those of texts that the baseline did not write."""
+    other = evidence(baseline_text=lambda i: prose(5000 + i))
+    return replace(
+        of,
+        baseline_scores=other.baseline_scores,
+        candidate_scores=other.candidate_scores,
+        floor_scores=other.floor_scores,
+    )
+
+
+def of_unknown_prompts(of: ScoreSet | None) -> ScoreSet | None:
+    assert of is not None
+    return replace(of, scores=tuple(replace(score, prompt_id=f"no-{score.prompt_id}") for score in of.scores))
+
+
+HEALTHY = evidence()
+INCOMPLETE = {
+    "a set without the candidate's scores": (
+        replace(in_other_words(HEALTHY), candidate_scores=None),
+        "of other, 0 of the baseline's 32 texts were scored by both engines",
+    ),
+    "half of the scores": (
+        replace(
+            HEALTHY,
+            baseline_scores=cut(HEALTHY.baseline_scores, 16),
+            candidate_scores=cut(HEALTHY.candidate_scores, 16),
+        ),
+        "16 of the baseline's 32 texts",
+    ),
+    "scores of other texts": (of_nobody(HEALTHY), "are of no text of the baseline's"),
+    "a set without a floor": (
+        replace(in_other_words(HEALTHY), floor_scores=None),
+        "of other, 0 of the baseline's 32 texts were scored alone (at least 8)",
+    ),
+    "a floor of one text": (
+        replace(HEALTHY, floor_scores=cut(HEALTHY.floor_scores, 1)),
+        "1 of the baseline's 32 texts were scored alone (at least 8), so the noise floor is unknown",
+    ),
+    "a floor of texts without tokens": (
+        replace(HEALTHY, floor_scores=cut(HEALTHY.floor_scores, 8, tokens=0)),
+        "0 of the baseline's 32 texts were scored alone",
+    ),
+    "a floor of unknown prompts": (
+        replace(HEALTHY, floor_scores=of_unknown_prompts(HEALTHY.floor_scores)),
+        "8 scores (e.g. no-p00) are of no text of the baseline's",
+    ),
+}
+
+
+@pytest.mark.parametrize(("of", "says"), INCOMPLETE.values(), ids=INCOMPLETE.keys())
+def test_what_is_not_scored_whole_is_no_pass(of: Evidence, says: str) -> None:
+    verdict = verdict_on(HEALTHY, of)
+    assert verdict.verdict is VerdictKind.INCONCLUSIVE
+    assert codes(verdict) == {ReasonCode.TOO_LITTLE_EVIDENCE}
+    assert says in verdict.summary
+
+
+def test_empty_outputs_need_no_scores_and_a_small_set_is_scored_alone_whole() -> None:
+    def some(i: int) -> str:
+        return "" if i < 2 else prose(i)
+
+    holes = evidence(baseline_text=some, text=some)
+    assert verdict_on(with_floor(holes, texts=10)).verdict is VerdictKind.PASS
+    small = in_other_words(evidence(prompt_set(5)))
+    assert verdict_on(HEALTHY, small).verdict is VerdictKind.PASS
+
+
+def test_scores_of_different_prompts_cannot_be_compared() -> None:
+    short = replace(HEALTHY, candidate_scores=cut(HEALTHY.candidate_scores, 31))
+    with pytest.raises(ValueError, match=r"only one side scored the texts of 1 prompts \(e.g. p31\)"):
+        verdict_on(short)

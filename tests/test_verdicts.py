@@ -88,7 +88,7 @@ def test_an_interval_that_ends_at_the_margin_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shift", "says"), [(0.09, "more prompts like these"), (0.1, "too close to the margin")]
+    ("shift", "says"), [(0.09, "more prompts like these"), (0.1, "more than 10,000 prompts")]
 )
 def test_what_is_undecided_says_how_many_more_prompts_would_decide(shift: float, says: str) -> None:
     verdict = verdict_on(evidence(delta=lambda i: shift + 0.06 * (-1) ** i))
