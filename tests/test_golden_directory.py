@@ -268,3 +268,26 @@ def test_a_place_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "golden").write_text("a file")
     with pytest.raises(KvCacheError, match="cannot write goldens in"):
         GoldenDirectory(tmp_path / "golden").commit([OLD])
+
+
+class TestCheckWritable:
+    def test_a_directory_to_be_made_will_do(self, directory: GoldenDirectory) -> None:
+        directory.check_writable()
+        assert not directory.root.exists()
+
+    @pytest.mark.parametrize("below", ["", "golden", "some/where"])
+    def test_a_file_in_its_place_or_above_it_is_named(self, tmp_path: Path, below: str) -> None:
+        (tmp_path / "file").write_text("ours")
+        with pytest.raises(GoldenError, match=r"file is no directory; check --kv-golden-dir"):
+            GoldenDirectory(tmp_path / "file" / below).check_writable()
+
+    @pytest.mark.parametrize("is_made", [True, False])
+    def test_what_may_not_be_written_is_named(
+        self, directory: GoldenDirectory, monkeypatch: pytest.MonkeyPatch, is_made: bool
+    ) -> None:
+        if is_made:
+            directory.root.mkdir()
+        place = directory.root if is_made else directory.root.parent
+        monkeypatch.setattr(os, "access", lambda path, _: Path(path) != place)
+        with pytest.raises(GoldenError, match=f"make {place} writable"):
+            directory.check_writable()

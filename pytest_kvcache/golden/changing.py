@@ -58,6 +58,14 @@ def remove(root: Path, names: Sequence[GoldenName]) -> None:
         _remove_leftovers(root)
 
 
+def remove_leftovers(root: Path) -> None:
+    """Delete temporary files of dead writers, and sidecars that no golden names."""
+    if not root.is_dir():
+        return
+    with _writing(root):
+        _remove_leftovers(root)
+
+
 def _by_name(goldens: Iterable[Golden]) -> dict[GoldenName, Golden]:
     wanted: dict[GoldenName, Golden] = {}
     for golden in goldens:

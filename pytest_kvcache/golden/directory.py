@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError
-from pytest_kvcache.golden.changing import commit, remove
+from pytest_kvcache.golden.changing import commit, remove, remove_leftovers
 from pytest_kvcache.golden.finding import check_prompt_set, check_subject, digest_at, golden_at, missing
 from pytest_kvcache.golden.leftovers import Problem, leftovers
 from pytest_kvcache.golden.names import TEXT_SUFFIX, GoldenName, name_from, name_of
+from pytest_kvcache.golden.places import check_writable
 from pytest_kvcache.golden.reading import read
 from pytest_kvcache.records import Golden, PromptSet
 from pytest_kvcache.redact import redact
@@ -51,6 +52,10 @@ class GoldenDirectory:
         """Return the SHA-256 of a golden's text file, or None if there is none."""
         return digest_at(self.root, name)
 
+    def check_writable(self) -> None:
+        """Raise GoldenError if no golden can be written here, as anybody would know before engines run."""
+        check_writable(self.root)
+
     def commit(
         self, goldens: Sequence[Golden], *, expected: Mapping[GoldenName, str | None] | None = None
     ) -> tuple[Path, ...]:
@@ -66,6 +71,10 @@ class GoldenDirectory:
     def remove(self, names: Iterable[GoldenName]) -> None:
         """Delete goldens; those that are not there are passed over. Raises KvCacheError."""
         remove(self.root, tuple(names))
+
+    def remove_leftovers(self) -> None:
+        """Delete what belongs to no golden, as :meth:`problems` tells of it. Raises KvCacheError."""
+        remove_leftovers(self.root)
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what is wrong in the directory: goldens that cannot be read, bad names, leftovers."""
