@@ -129,8 +129,11 @@ def _known(scores: object) -> dict[str, _Known]:
 
 
 def _check_sets(candidate: Scores, baseline: Scores, known: Iterable[_Known]) -> None:
-    """Raise ValueError for scores held against themselves, and for texts that no verdict would judge by."""
-    if isinstance(candidate, ScoreSet | PlannedScores) and candidate == baseline:
+    """Raise ValueError for a set held against itself, and for texts that no verdict would judge by.
+
+    Planned scores may be the same: among the targets of a test may be their own baseline.
+    """
+    if isinstance(candidate, ScoreSet) and candidate == baseline:
         raise ValueError("candidate and baseline are the same scores: give the scores of two engines")
     for each in known:
         if each.by.prompt_set.sampling.penalised:
