@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import json
 import multiprocessing
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -15,6 +20,8 @@ from verdict_samples import prompt_set
 
 from pytest_kvcache.errors import GoldenError, KvCacheError, PartlyWrittenError
 from pytest_kvcache.golden import GoldenDirectory, as_kept, name_of
+from pytest_kvcache.golden.layout import sealed
+from pytest_kvcache.golden.places import locked
 from pytest_kvcache.records import Golden
 
 OLD, NEW = golden(), golden(text=lambda i: f"Something else about number {i}.")
@@ -172,9 +179,128 @@ class TestCommit:
             "gone-256.auto.cpu.0123456789ab.xz",
             "small-256.auto.cpu.0123456789ab.xz",
         ]
-        directory.commit([penalised()])
+        directory.commit([OLD])
+        assert [problem.path.name for problem in directory.problems()] == [
+            "gone-256.auto.cpu.0123456789ab.xz"
+        ]
+        directory.remove_leftovers()
         assert directory.problems() == ()
         assert (folder / "README.md").exists()
+
+    def test_the_sidecar_of_a_golden_that_was_moved_away_stays(self, directory: GoldenDirectory) -> None:
+        directory.commit([OLD, penalised()])
+        path = directory.path(NAME)
+        away = path.rename(directory.root.parent / path.name)
+        assert directory.commit([penalised()]) == ()
+        directory.commit([penalised(text=lambda i: f"Otherwise {i}.")])
+        directory.remove([name_of(penalised())])
+        away.rename(path)
+        assert found(directory, OLD) == as_kept(OLD)
+        assert directory.problems() == ()
+
+    @pytest.mark.parametrize("place", ["ref-gqa/other.json", "other.json", "ref-gqa/small-256.fp8.cpu.json"])
+    def test_no_sidecar_that_a_renamed_text_names_is_removed(
+        self, directory: GoldenDirectory, place: str
+    ) -> None:
+        directory.commit([OLD])
+        path = directory.path(NAME)
+        renamed = path.rename(directory.root / place)
+        directory.commit([NEW])
+        directory.remove_leftovers()
+        renamed.rename(path)
+        assert found(directory, OLD) == as_kept(OLD)
+
+    def test_the_old_sidecar_that_a_killed_writer_left_goes_with_the_next_commit_of_its_golden(
+        self, directory: GoldenDirectory
+    ) -> None:
+        directory.commit([OLD])
+        before = files(directory)
+        directory.commit([NEW])
+        for path, data in before.items():
+            if path.suffix == ".xz":
+                path.write_bytes(data)
+        directory.commit([penalised()])
+        assert len(directory.problems()) == 1
+        assert directory.commit([NEW]) == ()
+        assert directory.problems() == ()
+
+    def test_a_commit_that_fails_removes_nothing_that_was_there(
+        self, directory: GoldenDirectory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        directory.commit([OLD])
+        directory.path(NAME).unlink()
+        before = files(directory)
+
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(KvCacheError, match="No space left"):
+                directory.commit([NEW])
+        assert files(directory) == before
+
+    def test_a_golden_of_a_newer_version_is_not_overwritten(self, directory: GoldenDirectory) -> None:
+        directory.commit([OLD])
+        path = directory.path(NAME)
+        newer = {k: v for k, v in json.loads(path.read_bytes()).items() if k != "checksum"}
+        path.write_bytes(sealed({**newer, "schema_version": 2}))
+        before = files(directory)
+        with pytest.raises(GoldenError, match=r"newer pytest-kvcache \(schema 2\); upgrade yours"):
+            directory.commit([NEW, penalised()])
+        assert files(directory) == before
+
+    def test_a_misnamed_golden_is_not_overwritten(self, directory: GoldenDirectory) -> None:
+        other = golden(variant="fp8_e4m3")
+        directory.commit([other])
+        directory.path(name_of(other)).rename(directory.path(NAME))
+        before = files(directory)
+        with pytest.raises(GoldenError, match="this is the golden of ref-gqa fp8_e4m3"):
+            directory.commit([NEW])
+        assert files(directory) == before
+
+    def test_a_pipe_in_its_place_is_not_overwritten(self, directory: GoldenDirectory) -> None:
+        directory.path(NAME).parent.mkdir(parents=True)
+        os.mkfifo(directory.path(NAME))
+        with pytest.raises(GoldenError, match="no regular file"):
+            directory.commit([NEW])
+
+    def test_the_directories_that_were_made_are_made_to_last(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced = []
+        real = os.fsync
+
+        def fsync(handle: int) -> None:
+            synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+            real(handle)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        GoldenDirectory(tmp_path / "some" / "golden").commit([OLD])
+        assert {tmp_path, tmp_path / "some"} <= set(synced)
+
+    def test_a_directory_that_cannot_be_locked_says_so(
+        self, directory: GoldenDirectory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        directory.commit([OLD])
+
+        def flock(_: int, how: int) -> None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), how)
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        for act in (lambda: directory.commit([NEW]), directory.check_writable):
+            with pytest.raises(GoldenError, match=r"cannot be locked .*keep goldens in .* on a local disk"):
+                act()
+        assert directory.problems() == ()
+
+    def test_a_model_whose_name_holds_a_secret_has_no_golden(self, directory: GoldenDirectory) -> None:
+        secret = golden(model="org/hf_abcdefghijklmnopqrstuv")
+        for of in (secret, as_kept(secret)):
+            with pytest.raises(GoldenError, match=r"holds a secret .* name the model without it") as caught:
+                directory.commit([of])
+            assert "hf_abc" not in str(caught.value)
+        assert "hf_abc" not in repr(as_kept(secret))
+        assert directory.names() == ()
 
     def test_a_damaged_golden_keeps_its_sidecar(self, directory: GoldenDirectory) -> None:
         directory.commit([OLD])
@@ -266,8 +392,71 @@ def test_misnamed_and_unreadable_goldens_are_problems(directory: GoldenDirectory
 
 def test_a_place_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "golden").write_text("a file")
-    with pytest.raises(KvCacheError, match="cannot write goldens in"):
+    with pytest.raises(KvCacheError, match="golden, which is no directory; check --kv-golden-dir"):
         GoldenDirectory(tmp_path / "golden").commit([OLD])
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_file_in_place_of_the_directory_does_not_read_as_an_empty_one(tmp_path: Path, below: str) -> None:
+    (tmp_path / "golden").write_text("a file")
+    directory = GoldenDirectory(tmp_path / "golden" / below)
+    for act in (directory.names, lambda: directory.get(NAME), lambda: found(directory, OLD)):
+        with pytest.raises(GoldenError, match="golden, which is no directory; check --kv-golden-dir"):
+            act()
+    assert [problem.path for problem in directory.problems()] == [directory.root]
+
+
+@pytest.mark.parametrize("closed", ["golden", "golden/ref-gqa"])
+def test_a_directory_that_may_not_be_read_gives_one_line(directory: GoldenDirectory, closed: str) -> None:
+    directory.commit([OLD])
+    place = directory.root.parent / closed
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe()
+    for above in directory.root.parents:
+        if above.owner() == directory.root.owner() and above.stat().st_mode & 0o077 == 0:
+            above.chmod(above.stat().st_mode | 0o011)
+    place.chmod(0)
+    try:
+        reader = context.Process(target=_tell_as_nobody, args=(directory, sender))
+        reader.start()
+        assert receiver.poll(30)
+        said = receiver.recv()
+        reader.join(30)
+    finally:
+        place.chmod(0o755)
+    assert len(said) == 5
+    assert all(f"{place}" in line and "Permission denied" in line for line in said)
+    assert not any("Traceback" in line or "\n" in line for line in said)
+
+
+def _tell_as_nobody(directory: GoldenDirectory, sender: Connection) -> None:
+    if os.getuid() == 0:
+        os.setuid(65534)
+    said = [problem.message for problem in directory.problems()]
+    for act in (
+        directory.names,
+        lambda: directory.get(NAME),
+        lambda: found(directory, OLD),
+        lambda: directory.commit([NEW]),
+    ):
+        try:
+            act()
+        except GoldenError as error:
+            said.append(str(error))
+    sender.send(said)
+
+
+def test_what_a_running_writer_has_begun_is_no_leftover(directory: GoldenDirectory) -> None:
+    directory.commit([OLD])
+    begun = directory.path(NAME).with_name(".small-256.auto.cpu.json.kv-tmp")
+    begun.write_bytes(b"half")
+    with ThreadPoolExecutor(1) as pool:
+        with locked(directory.root, fcntl.LOCK_EX):
+            problems = pool.submit(directory.problems)
+            with pytest.raises(FutureTimeout):
+                problems.result(0.2)
+            begun.unlink()
+        assert problems.result(30) == ()
 
 
 class TestCheckWritable:

@@ -3,7 +3,8 @@
 A commit writes every new file under a temporary name and makes it last (fsync) before it renames the
 first one. Sidecars are named by their content, so that renaming them changes nothing that anybody reads;
 renaming a text is the moment at which its golden changes. Killed at any point, every golden is the old
-one or the new one, and what was left is removed by the next commit.
+one or the new one, and what was left is removed by the next commit of the same goldens. Sidecars of other
+goldens are never removed but by name, even if no text names them: somebody may have moved theirs.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError, KvCacheError, PartlyWrittenError
 from pytest_kvcache.files import sync_directory
+from pytest_kvcache.golden.damage import DamagedError
 from pytest_kvcache.golden.finding import check_subject, digest_at, golden_at
 from pytest_kvcache.golden.format import Encoded, as_kept, encode
-from pytest_kvcache.golden.leftovers import TEMPORARY_SUFFIX, leftovers
-from pytest_kvcache.golden.names import GoldenName, name_of
+from pytest_kvcache.golden.leftovers import TEMPORARY_SUFFIX, leftovers, orphans, temporaries
+from pytest_kvcache.golden.names import GoldenName, name_of, text_of_sidecar
+from pytest_kvcache.golden.places import is_there, locked
 from pytest_kvcache.golden.reading import refusal
 from pytest_kvcache.records import Golden
 from pytest_kvcache.text import listed, printable
@@ -39,31 +42,33 @@ def commit(
         changed = [name for name, golden in wanted.items() if not _is_kept(root, name, golden)]
         for name in changed:
             _check_unchanged(root, name, expected)
-        _remove_leftovers(root)
-        if changed:
-            with _tidied(root):
-                _replace([_Change(n.path(root), encoded.get(n) or encode(wanted[n])) for n in changed])
+        _discard(temporaries(root))
+        changes = [_Change(name.path(root), encoded.get(name) or encode(wanted[name])) for name in changed]
+        with _tidied(root, wanted, changes):
+            _replace(changes)
     return tuple(name.path(root) for name in changed)
 
 
 def remove(root: Path, names: Sequence[GoldenName]) -> None:
     """Delete goldens, the text first: a sidecar without a text is a leftover, never the reverse."""
-    if not root.is_dir():
+    if not is_there(root):
         return
     with _writing(root):
         for path in (name.path(root) for name in names):
             path.unlink(missing_ok=True)
             if path.parent.is_dir():
                 sync_directory(path.parent)
-        _remove_leftovers(root)
+        for sidecar in _orphans_of(root, names):
+            sidecar.unlink()
 
 
 def remove_leftovers(root: Path) -> None:
     """Delete temporary files of dead writers, and sidecars that no golden names."""
-    if not root.is_dir():
+    if not is_there(root):
         return
     with _writing(root):
-        _remove_leftovers(root)
+        for leftover in list(leftovers(root)):
+            leftover.path.unlink(missing_ok=True)
 
 
 def _by_name(goldens: Iterable[Golden]) -> dict[GoldenName, Golden]:
@@ -85,25 +90,29 @@ def _by_name(goldens: Iterable[Golden]) -> dict[GoldenName, Golden]:
 def _writing(root: Path) -> Iterator[None]:
     """Be the only writer below ``root``, and say in one line what the file system refuses."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        _make(root)
+        with locked(root, fcntl.LOCK_EX):
             yield
-        finally:
-            os.close(handle)
     except OSError as error:
         raise KvCacheError(
             printable(f"cannot write goldens in {root} ({error.strerror}): make room, or make it writable")
         ) from None
 
 
+def _make(root: Path) -> None:
+    """Make a directory and what is missing above it, so that it outlives a crash."""
+    missing = [place for place in (root, *root.parents) if not place.exists()]
+    root.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        sync_directory(place.parent)
+
+
 def _is_kept(root: Path, name: GoldenName, golden: Golden) -> bool:
     """Whether the golden is there as it is: compressors differ, so what they hold is compared."""
     try:
         there = golden_at(root, name)
-    except GoldenError:
-        return False  # damaged: to be written anew
+    except DamagedError:
+        return False  # to be written anew, unlike what is merely of a newer version, or misnamed
     if there is not None:
         of = golden.outputs
         check_subject(name.path(root), there, of.spec.model, golden.variant, of.prompt_set.name)
@@ -176,15 +185,26 @@ def _sync(directories: set[Path]) -> None:
 
 
 @contextmanager
-def _tidied(root: Path) -> Iterator[None]:
-    """Remove what a commit leaves: the sidecars that it has replaced, or, if it failed, all that is new."""
+def _tidied(root: Path, names: Iterable[GoldenName], changes: Sequence[_Change]) -> Iterator[None]:
+    """Remove the sidecars that goldens named before, or, of those that were not written, what is new."""
+    new = [change.sidecar for change in changes if not is_there(change.sidecar)]
     try:
         yield
     finally:
+        with suppress(OSError, GoldenError):
+            written = [name for name in names if is_there(name.path(root))]
+            _discard([_temporary(path) for change in changes for path in (change.path, change.sidecar)])
+            _discard({*_orphans_of(root, written), *(path for path in orphans(root) if path in new)})
+
+
+def _orphans_of(root: Path, names: Iterable[GoldenName]) -> list[Path]:
+    """Return the sidecars that no golden names, of those which are called after these goldens."""
+    texts = {name.path(root) for name in names}
+    return [path for path in orphans(root) if text_of_sidecar(path) in texts]
+
+
+def _discard(paths: Iterable[Path]) -> None:
+    """Remove files as far as the file system lets us: what stays harms nobody, and is reported."""
+    for path in paths:
         with suppress(OSError):
-            _remove_leftovers(root)
-
-
-def _remove_leftovers(root: Path) -> None:
-    for leftover in list(leftovers(root)):
-        leftover.path.unlink(missing_ok=True)
+            path.unlink()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError
@@ -10,7 +12,7 @@ from pytest_kvcache.golden.changing import commit, remove, remove_leftovers
 from pytest_kvcache.golden.finding import check_prompt_set, check_subject, digest_at, golden_at, missing
 from pytest_kvcache.golden.leftovers import Problem, leftovers
 from pytest_kvcache.golden.names import TEXT_SUFFIX, GoldenName, name_from, name_of
-from pytest_kvcache.golden.places import check_writable
+from pytest_kvcache.golden.places import Listing, check_writable, listing, locked
 from pytest_kvcache.golden.reading import read
 from pytest_kvcache.records import Golden, PromptSet
 from pytest_kvcache.redact import redact
@@ -23,8 +25,15 @@ class GoldenDirectory:
         self.root = root
 
     def names(self) -> tuple[GoldenName, ...]:
-        """Return what there are goldens of, sorted, going by their files' names alone."""
-        return tuple(sorted(name for path in self._texts() if (name := name_from(path)) is not None))
+        """Return what there are goldens of, sorted, going by their files' names alone.
+
+        Raises GoldenError if a directory cannot be read.
+        """
+        found = listing(self.root)
+        for error in found.refused.values():
+            raise error
+        names = {name_from(path): path for path in _texts(found)}
+        return tuple(sorted(name for name, path in names.items() if name and self.path(name) == path))
 
     def path(self, name: GoldenName) -> Path:
         return name.path(self.root)
@@ -77,17 +86,21 @@ class GoldenDirectory:
         remove_leftovers(self.root)
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return what is wrong in the directory: goldens that cannot be read, bad names, leftovers."""
-        found = [problem for path in self._texts() if (problem := self._problem(path)) is not None]
-        return tuple(sorted([*found, *leftovers(self.root)]))
+        """Return what is wrong in the directory: what cannot be read, bad names, leftovers.
 
-    def _texts(self) -> list[Path]:
-        return [
-            path
-            for pattern in (f"*{TEXT_SUFFIX}", f"*/*{TEXT_SUFFIX}")
-            for path in self.root.glob(pattern)
-            if not path.name.startswith(".")
-        ]
+        Waits for a writer, whose temporary files are no leftovers.
+        """
+        found = listing(self.root)
+        refused = [Problem(path, str(error)) for path, error in found.refused.items()]
+        wrong = [problem for path in _texts(found) if (problem := self._problem(path)) is not None]
+        return tuple(sorted([*refused, *wrong, *self._leftovers()]))
+
+    def _leftovers(self) -> list[Problem]:
+        with ExitStack() as stack:
+            # Where it cannot be locked nobody writes, and where it cannot be opened nothing is seen.
+            with suppress(OSError, GoldenError):
+                stack.enter_context(locked(self.root, fcntl.LOCK_SH))
+            return list(leftovers(self.root))
 
     def _problem(self, path: Path) -> Problem | None:
         name = name_from(path)
@@ -99,3 +112,7 @@ class GoldenDirectory:
         except GoldenError as error:
             return Problem(path, str(error))
         return None
+
+
+def _texts(found: Listing) -> list[Path]:
+    return [path for path in found.files if path.suffix == TEXT_SUFFIX and not path.name.startswith(".")]

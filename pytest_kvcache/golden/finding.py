@@ -10,6 +10,7 @@ from pathlib import Path
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden.names import GoldenName, name_of
 from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES
+from pytest_kvcache.golden.places import is_there
 from pytest_kvcache.golden.reading import content, read, refusal
 from pytest_kvcache.records import Golden, PromptSet
 from pytest_kvcache.text import listed, printable
@@ -21,7 +22,7 @@ _SHOWN = 3
 def golden_at(root: Path, name: GoldenName) -> Golden | None:
     """Return the golden of that name below ``root``, or None if there is none. Raises GoldenError."""
     path = name.path(root)
-    if not _is_there(path):
+    if not is_there(path):
         return None
     golden = read(path)
     if name_of(golden) != name:
@@ -32,7 +33,7 @@ def golden_at(root: Path, name: GoldenName) -> Golden | None:
 def digest_at(root: Path, name: GoldenName) -> str | None:
     """Return the SHA-256 of a golden's text file, or None if there is none. Raises GoldenError."""
     path = name.path(root)
-    return hashlib.sha256(content(path, MAX_TEXT_BYTES)).hexdigest() if _is_there(path) else None
+    return hashlib.sha256(content(path, MAX_TEXT_BYTES)).hexdigest() if is_there(path) else None
 
 
 def check_subject(path: Path, golden: Golden, model: str, variant: str, prompt_set: str) -> None:
@@ -86,7 +87,3 @@ def _changes(old: PromptSet, new: PromptSet) -> str:
     was, is_now = asdict(old.sampling), asdict(new.sampling)
     said += [f"{field} {was[field]} -> {is_now[field]}" for field in was if was[field] != is_now[field]]
     return "; ".join(said) or "its prompts are in another order"
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()

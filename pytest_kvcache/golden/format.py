@@ -35,7 +35,7 @@ from pytest_kvcache.records import (
     Score,
     ScoreSet,
 )
-from pytest_kvcache.redact import redact, redact_spec
+from pytest_kvcache.redact import HIDDEN, redact, redact_spec
 from pytest_kvcache.text import printable
 
 MAX_SIDECAR_BYTES = 64 * 2**20
@@ -61,6 +61,7 @@ def encode(golden: Golden) -> Encoded:
     """
     golden = as_kept(golden)
     name = name_of(golden)
+    _check_model(golden.outputs.spec.model)
     try:
         sidecar = pack(golden.outputs.outputs, _scores(golden.scores), _scores(golden.floor))
         digest = hashlib.sha256(sidecar).hexdigest()
@@ -90,7 +91,7 @@ def provenance_as_kept(provenance: Provenance) -> Provenance:
     environment = tuple(
         (name, redact(value)) for name, value in provenance.environment if name not in _DEVICE_VARIABLES
     )
-    return replace(provenance, environment=environment, **_BLANK)
+    return replace(provenance, model=redact(provenance.model), environment=environment, **_BLANK)
 
 
 def decode(text: bytes, sidecar: Callable[[str], bytes]) -> Golden:
@@ -126,6 +127,17 @@ _BLANK: dict[str, Any] = {
     "seconds_to_load": 0.0,
 }
 """The fields of a provenance that differ between equal runs."""
+
+
+def _check_model(model: str) -> None:
+    """Refuse a model whose name is not kept whole: nobody could find its golden, or make it anew."""
+    if HIDDEN in model:
+        raise GoldenError(
+            printable(
+                f"the model's name {model} holds a secret ({HIDDEN}), so its golden cannot be kept: name the "
+                "model without it, and give the secret in the environment (HF_TOKEN)"
+            )
+        )
 
 
 def _written(golden: Golden, sidecar: dict[str, Json]) -> dict[str, Json]:

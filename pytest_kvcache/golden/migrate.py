@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pytest_kvcache.golden.damage import DamageError
+from pytest_kvcache.golden.damage import DamageError, NewerError
 from pytest_kvcache.records import Json
 
 VERSION = 1
@@ -20,17 +20,10 @@ def migrated(value: dict[str, Json], version: int) -> dict[str, Json]:
     Raises DamageError for a version that this one cannot read.
     """
     if version > VERSION:
-        raise DamageError(
-            f"it was written by a newer pytest-kvcache (schema version {version})", "upgrade yours"
-        )
+        raise NewerError(version)
     while version < VERSION:
         if version not in STEPS:
             raise DamageError(f"there never was a schema version {version}")
         value = STEPS[version](value)
         version += 1
     return {**value, "schema_version": VERSION}
-
-
-def newer(version: int) -> DamageError:
-    """Return the error for a version that is still to come."""
-    return DamageError(f"it was written by a newer pytest-kvcache (schema {version})", "upgrade yours")

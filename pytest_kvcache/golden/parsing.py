@@ -12,10 +12,10 @@ from typing import NoReturn
 
 import msgspec
 
-from pytest_kvcache.golden.damage import DamageError
+from pytest_kvcache.golden.damage import DamageError, NewerError
 from pytest_kvcache.golden.document import Document
 from pytest_kvcache.golden.layout import SEAL, is_sealed
-from pytest_kvcache.golden.migrate import VERSION, migrated, newer
+from pytest_kvcache.golden.migrate import VERSION, migrated
 from pytest_kvcache.records import Json
 
 MAX_TEXT_BYTES = 16 * 2**20
@@ -51,7 +51,7 @@ def _unsealed(text: bytes) -> DamageError:
         )
     version = _VERSION.match(text)
     if version and int(version[1]) > VERSION:
-        return newer(int(version[1]))
+        return NewerError(int(version[1]))
     try:
         text.decode()
     except UnicodeDecodeError as error:

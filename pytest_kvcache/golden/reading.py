@@ -10,6 +10,7 @@ from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden.damage import DamageError
 from pytest_kvcache.golden.format import MAX_SIDECAR_BYTES, decode
 from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES
+from pytest_kvcache.golden.places import is_there
 from pytest_kvcache.records import Golden
 from pytest_kvcache.text import printable
 
@@ -27,7 +28,7 @@ def read(path: Path) -> Golden:
             return decode(text, lambda file: _sidecar(path.with_name(file)))
         except DamageError as damage:
             if not _changed(path, text):
-                raise refusal(path, str(damage), damage.advice) from None
+                raise refusal(path, str(damage), damage.advice, damage.error) from None
 
 
 def content(path: Path, limit: int) -> bytes:
@@ -51,16 +52,16 @@ def content(path: Path, limit: int) -> bytes:
         raise refusal(path, f"it cannot be read ({error.strerror})", "make it a readable file") from None
 
 
-def refusal(path: Path, problem: str, advice: str) -> GoldenError:
+def refusal(path: Path, problem: str, advice: str, error: type[GoldenError] = GoldenError) -> GoldenError:
     """Return the error that says what is wrong with a golden's file and what to do, in one line."""
-    return GoldenError(f"{printable(f'{path}: {problem}', _LONGEST_MESSAGE)}; {advice}")
+    return error(f"{printable(f'{path}: {problem}', _LONGEST_MESSAGE)}; {advice}")
 
 
 def _sidecar(path: Path) -> bytes:
     try:
         return content(path, MAX_SIDECAR_BYTES)
     except GoldenError:
-        if path.exists() or path.is_symlink():
+        if is_there(path):
             raise
         raise DamageError(f"its sidecar {path.name} is missing") from None
 
