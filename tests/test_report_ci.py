@@ -30,7 +30,7 @@ from pytest_kvcache.report import append_github_summary, github_summary, junit_p
 def test_the_summary_is_one_table_and_the_reasons() -> None:
     lines = github_summary(FULL).splitlines()
     assert lines[1].startswith("### KV cache")
-    assert [line.count("|") for line in lines if line.startswith("|")] == [8] * (2 + len(ALL_KINDS))
+    assert [line.count("|") for line in lines if line.startswith("|")] == [9] * (2 + len(ALL_KINDS))
     assert sum(line.startswith("- ") for line in lines) == 5
     assert lines[-1].startswith("<pre>pytest suites ")
 

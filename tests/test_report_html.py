@@ -92,6 +92,15 @@ def test_the_page_tells_alpha_beta_and_the_detectable_harm_of_each_figure() -> N
     assert "same_top 0.925 [0.915, 0.934] 0.850 0.976 64 - - -" in text
 
 
+def test_the_metrics_stand_under_what_a_verdict_makes_of_them() -> None:
+    held, read = Metric(0.1, 0.0, 0.2, 64, 0.3), Metric(0.1, 0.0, 0.2, 64)
+    metrics = {"baseline_recall": held, "never_diverges": read, "runaway_excess": held, "kld": held}
+    text = cells(html_page(results(verdict(metrics=metrics))))
+    order = ("primary:", "kld", "secondary:", "runaway_excess", "the baseline by itself", "baseline_recall")
+    places = [text.index(part, text.index("primary:")) for part in (*order, "for reading:", "never_diverges")]
+    assert places == sorted(places)
+
+
 def test_the_loop_is_marked_where_the_signal_lies() -> None:
     assert f"<mark>{LOOP[22:]}</mark>" in html_page(FULL)
 

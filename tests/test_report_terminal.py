@@ -33,11 +33,11 @@ def test_the_whole_summary_reads_like_this() -> None:
 SUMMARY = """\
 4 verdicts: 1 pass, 1 fail, 1 inconclusive, 1 known-bad
 
-model          kv dtype  verdict       delta NLL [95 %]      margin  same-top  degenerate (baseline)
-ref:gqa        fp8       pass          0.050 [0.046, 0.055]  0.100   92.5 %    0.0 % (0.0 %)
-ref:gqa-kbias  fp8       fail          0.338 [0.313, 0.367]  0.100   61.2 %    37.5 % (1.6 %)
-ref:mha-kbias  fp8       known-bad     0.338 [0.313, 0.367]  0.100   61.2 %    37.5 % (1.6 %)
-ref:gqa-kbias  fp8_e5m2  inconclusive  -                     -       -         -
+model          kv dtype  verdict       delta NLL [95 %]      margin  KLD    same-top  degenerate (baseline)
+ref:gqa        fp8       pass          0.050 [0.046, 0.055]  0.100   0.020  92.5 %    0.0 % (0.0 %)
+ref:gqa-kbias  fp8       fail          0.338 [0.313, 0.367]  0.100   -      61.2 %    37.5 % (1.6 %)
+ref:mha-kbias  fp8       known-bad     0.338 [0.313, 0.367]  0.100   -      61.2 %    37.5 % (1.6 %)
+ref:gqa-kbias  fp8_e5m2  inconclusive  -                     -       -      -         -
 
 why
   gqa-kbias-fp8

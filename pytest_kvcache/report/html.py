@@ -20,6 +20,7 @@ from pytest_kvcache.report.table import (
     estimate,
     figure,
     golden,
+    grouped,
     headline,
     next_step,
     number,
@@ -85,6 +86,7 @@ def html_page(results: Results) -> str:
         pieces=pieces,
         share=share,
         golden=golden,
+        grouped=grouped,
     )
     template = resources.files(__package__).joinpath("templates/report.html").read_text("utf-8")
     page = environment.from_string(template).render(

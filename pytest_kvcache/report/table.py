@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_kvcache.records import EngineReport, Estimate, Metric, Verdict, VerdictKind
@@ -18,7 +18,8 @@ from pytest_kvcache.text import printable
 
 DELTA_NLL = "delta_nll"
 SAME_TOP = "same_top"
-SCORED = (DELTA_NLL, "kld", "same_top_loss")
+KLD = "kld"
+SCORED = (DELTA_NLL, KLD, "same_top_loss")
 DEGENERATE_CANDIDATE = "degenerate_candidate"
 DEGENERATE_BASELINE = "degenerate_baseline"
 
@@ -28,7 +29,9 @@ NOTHING = "-"
 NAME_LIMIT = 60
 """Characters of a name that a cell shows."""
 
-HEADER = ("model", "kv dtype", "verdict", "delta NLL [95 %]", "margin", "same-top", "degenerate (baseline)")
+HEADER = (
+    "model", "kv dtype", "verdict", "delta NLL [95 %]", "margin", "KLD", "same-top", "degenerate (baseline)",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,14 @@ def number(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{value:.3f}" if math.isfinite(value) else "n/a"
+
+
+def grouped(metrics: Mapping[str, Metric]) -> list[tuple[str, dict[str, Metric]]]:
+    """Return the metrics under headings that say what a verdict makes of them, the weightiest first."""
+    groups: dict[str, dict[str, Metric]] = {heading: {} for heading in _HEADINGS}
+    for name, metric in metrics.items():
+        groups[_heading(name, metric)][name] = metric
+    return [(heading, group) for heading, group in groups.items() if group]
 
 
 def share(metric: Metric | Estimate | None) -> str:
@@ -148,9 +159,25 @@ def next_step(results: Results) -> str | None:
     return _shell([*_without(command, narrowed), *options])
 
 
+_HEADINGS = _PRIMARY, _SECONDARY, _BASELINE, _READING = (
+    "primary: must lie within the margin",
+    "secondary: must not lie beyond the margin",
+    "the baseline by itself",
+    "for reading: decides nothing",
+)
+
+
+def _heading(name: str, metric: Metric) -> str:
+    if metric.margin is None:
+        return _READING
+    if name in SCORED:
+        return _PRIMARY
+    return _BASELINE if name.startswith("baseline_") else _SECONDARY
+
+
 def _row(verdict: Verdict) -> Row:
     metrics = verdict.metrics
-    delta = metrics.get(DELTA_NLL)
+    delta, kld = metrics.get(DELTA_NLL), metrics.get(KLD)
     return Row(
         verdict.verdict,
         (
@@ -159,6 +186,7 @@ def _row(verdict: Verdict) -> Row:
             verdict.verdict.value,
             figure(delta),
             number(delta.margin if delta else None),
+            number(kld.value if kld else None),
             share(metrics.get(SAME_TOP)),
             _beside(metrics.get(DEGENERATE_CANDIDATE), metrics.get(DEGENERATE_BASELINE)),
         ),
