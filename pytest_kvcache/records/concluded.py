@@ -126,10 +126,9 @@ class KindFigures:
 
 @dataclass(frozen=True, slots=True)
 class DivergenceDetail:
-    """Where a candidate diverges from its baseline: for people to read, nothing is decided by it.
+    """Where a candidate diverges from its baseline: for people to read, nothing is decided by it."""
 
-    A prompt that several sets hold counts once, by its first text; intervals are over prompts.
-    """
+    # A prompt that several sets hold counts once, by its first text; intervals are over prompts.
 
     growth: Estimate | None
     """Nats by which KLD grows over 100 tokens of text: above 0, errors pile up in the cache. None where all
