@@ -114,7 +114,8 @@ class Project:
     def refresh(
         self, setting: Sequence[str] | None, extra: Sequence[str], environment: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--kv-golden-update=all"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--kv-no-cache"]
+        command.append("--kv-golden-update=all")
         return subprocess.Popen(
             [*command, *(self._new if setting is None else setting), *extra],
             cwd=self.root,

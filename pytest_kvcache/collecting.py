@@ -108,5 +108,7 @@ def _ignores_some(config: pytest.Config) -> bool:
     """Whether a conftest file leaves tests out, perhaps on this machine alone."""
     plugins = config.pluginmanager.get_plugins()
     return any(
-        getattr(plugin, name, None) for plugin in plugins for name in ("collect_ignore", "collect_ignore_glob")
+        getattr(plugin, name, None)
+        for plugin in plugins
+        for name in ("collect_ignore", "collect_ignore_glob")
     )

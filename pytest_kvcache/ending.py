@@ -15,6 +15,8 @@ from pytest_kvcache.golden_use import goldens_of_run
 from pytest_kvcache.run import TARGET_PROPERTY, Run, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_kvcache.records import Declared
     from pytest_kvcache.store import RunStore
 
@@ -54,7 +56,7 @@ class Ending:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
             return
         if run.updating is not None:
-            self._lines += run.updating.finish(store, session)
+            self._lines += run.updating.finish(store, session, self._show_changes)
             return
         declared = None
         if store:
@@ -76,6 +78,16 @@ class Ending:
                 terminalreporter.line("")
         for text in self._lines:
             terminalreporter.line(shown(text))
+
+    def _show_changes(self, lines: Sequence[str]) -> None:
+        """Show what a refresh will change, before it writes."""
+        terminal = self._run.config.pluginmanager.get_plugin("terminalreporter")
+        if terminal and lines:
+            terminal.line("")
+            terminal.section("kv goldens: what changes")
+            for line in lines:
+                terminal.line(shown(line))
+            terminal.flush()
 
     def _complaint(self, declared: Declared | None) -> str | None:
         """Return why a run that pytest calls green is not, or None."""

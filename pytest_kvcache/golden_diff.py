@@ -57,9 +57,16 @@ FACTS = 6
 LONGEST_FACT = 60
 
 _HARMLESS = frozenset(
-    {"model", "scoring", "scoring_difference", "versions.python", "versions.pytest_kvcache"}
+    {
+        "asked_kv_dtype",
+        "model",
+        "scoring",
+        "scoring_difference",
+        "versions.python",
+        "versions.pytest_kvcache",
+    }
 )
-"""What changes no output: names, how texts are scored, and who asks."""
+"""What changes no output: names, how texts are scored, who asks, and for what if it resolved alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +144,24 @@ def differences(
     return "\n".join([*map(printable, lines), *shown])
 
 
-def same_provenance(a: Provenance, b: Provenance) -> tuple[str, ...]:
+def same_provenance(a: OutputSet, b: OutputSet) -> tuple[str, ...]:
     """Return the names of what differs among all that can change an output; none if all is the same.
 
-    Versions and environment variables are named one by one: ``versions.vllm``.
+    Engine arguments, versions and environment variables are named one by one: ``versions.vllm``.
     """
     ours, theirs = _facts(a), _facts(b)
-    return tuple(
-        name
-        for name in dict.fromkeys((*ours, *theirs))
-        if name not in _HARMLESS and ours.get(name) != theirs.get(name)
-    )
+    return tuple(name for name in _differing(ours, theirs) if name not in _HARMLESS)
 
 
-def told_provenance(old: Provenance, new: Provenance) -> str:
+def told_provenance(old: OutputSet, new: OutputSet) -> str:
     """Return in half a line what can change an output and differs, old -> new; nothing if nothing does."""
     return _told(_facts(old), _facts(new), same_provenance(old, new))
+
+
+def told_arguments(old: EngineSpec, new: EngineSpec) -> str:
+    """Return in half a line in which engine arguments, or revision, two engines differ, old -> new."""
+    before, after = _asked(old), _asked(new)
+    return _told(before, after, [name for name in _differing(before, after) if name not in _HARMLESS])
 
 
 def refusals(golden: Golden, limits: Limits, is_baseline: bool) -> str | None:
@@ -244,8 +253,7 @@ def _scores_of(scores: ScoreSet | None, prompts: Container[str]) -> dict[str, Sc
 
 
 def _changes_of_provenance(old: OutputSet, new: OutputSet) -> list[str]:
-    before, after = ({**_asked(each.spec), **_facts(each.provenance)} for each in (old, new))
-    told = _told(before, after)
+    told = _told(_facts(old), _facts(new))
     return [f"provenance: {told}"] if told else []
 
 
@@ -258,10 +266,10 @@ def _asked(spec: EngineSpec) -> dict[str, str]:
 # Facts of a provenance
 
 
-def _facts(provenance: Provenance) -> dict[str, str]:
+def _facts(of: OutputSet) -> dict[str, str]:
     """Return all facts that a golden keeps, as text, each under a name of its own."""
-    provenance = provenance_as_kept(provenance)
-    facts = _plain(provenance)
+    provenance = provenance_as_kept(of.provenance)
+    facts = _asked(of.spec) | _plain(provenance)
     for table in ("versions", "environment"):
         del facts[table]
         facts |= {f"{table}.{name}": value for name, value in getattr(provenance, table)}
@@ -274,10 +282,14 @@ def _plain(record: Provenance | Sampling) -> dict[str, str]:
     return {field.name: str(getattr(record, field.name)) for field in fields(record)}
 
 
+def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    return [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
+
+
 def _told(old: Mapping[str, str], new: Mapping[str, str], names: Sequence[str] | None = None) -> str:
     """Return what differs, old -> new; of many facts the first few."""
     if names is None:
-        names = [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
+        names = _differing(old, new)
     told = [f"{_plainly(name)} {_fact(old, name)} -> {_fact(new, name)}" for name in names]
     return listed(told, FACTS)
 
@@ -297,7 +309,7 @@ def _headline(evidence: Sequence[Evidence]) -> str:
     counts = [
         f"{len(differing(each))} of {len(each.candidate)} of {each.prompt_set.name}" for each in evidence
     ]
-    made = {told_provenance(each.baseline.provenance, each.candidate.provenance) for each in evidence} - {""}
+    made = {told_provenance(each.baseline, each.candidate) for each in evidence} - {""}
     otherwise = f"; made otherwise: {'; '.join(sorted(made))}" if made else ""
     return f"outputs that differ from the golden: {', '.join(counts)}{otherwise}"
 

@@ -6,7 +6,7 @@ its goldens or none: where somebody else changed one meanwhile, theirs stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -91,6 +91,15 @@ class Refresh:
             GoldenName(model, prompt_set.name, tokens, want.variant, platform) in self._before
             for platform in platforms
         )
+
+    def unfit(self, want: Want, platforms: Sequence[str], policy: Policy) -> str | None:
+        """Return why a gate would refuse the golden that is there, or None if it would not."""
+        spec = want.target.spec
+        try:
+            golden = self._directory.find(spec.model, want.variant, want.prompt_set, platforms)
+        except GoldenError as error:
+            return str(error)
+        return refusals(golden, policy.limits_for(spec.model), want.is_baseline)
 
     def review(self, made: Iterable[tuple[Want, Golden]], policy: Policy) -> Review:
         """Compare new goldens with those that are there, and look for what may not be blessed."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pytest_kvcache.errors import GoldenError
+from pytest_kvcache.golden_diff import told_arguments
 from pytest_kvcache.plan import Texts
 from pytest_kvcache.records import EngineSpec, Golden, PromptSet
 from pytest_kvcache.store import RunStore
@@ -32,7 +33,14 @@ def seed(store: RunStore, texts: Texts, find: FindGolden) -> None:
     except GoldenError as error:
         store.put_failure(spec, str(error), prompt_set)
         return
+    asked = replace(spec, golden=None)
+    if otherwise := told_arguments(golden.outputs.spec, asked):
+        store.put_note(
+            f"the golden of {prompt_set.name} by {spec.model} was made otherwise than engines run now: "
+            f"{otherwise}"
+        )
     for scores, put in ((golden.scores, store.put_scores), (golden.floor, store.put_floor)):
         if scores is not None:
             put(replace(scores, spec=spec, prompt_set=prompt_set, text_of=spec.key))
-    store.put_outputs(replace(golden.outputs, spec=spec, prompt_set=prompt_set))
+    wrote = replace(golden.outputs.spec, golden=spec.golden)
+    store.put_outputs(replace(golden.outputs, spec=wrote, prompt_set=prompt_set), under=spec)

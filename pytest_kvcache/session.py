@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from typing import Literal, TypeVar
 
@@ -300,7 +301,8 @@ class Session:
         writer, prompt_set = texts.writer, texts.prompt_set
         while self._store.is_running(writer) and not self._store.has_outputs(writer, prompt_set):
             time.sleep(POLL_SECONDS)
-        return self._store.outputs(writer, prompt_set)
+        written = self._store.outputs(writer, prompt_set)
+        return written and replace(written, spec=writer)
 
     # How verdicts come to be
 
@@ -361,7 +363,7 @@ class Session:
         scored = is_scored(prompt_set)
         return verdicts.Evidence(
             prompt_set=prompt_set,
-            baseline=self.outputs(baseline, prompt_set),
+            baseline=replace(self.outputs(baseline, prompt_set), spec=baseline.spec),
             candidate=self.outputs(target, prompt_set),
             baseline_scores=self.scores(baseline, prompt_set) if scored else None,
             candidate_scores=self.scores(target, prompt_set) if scored else None,

@@ -116,11 +116,14 @@ def read_settings(config: pytest.Config) -> Settings:
         raise UsageError(
             f"--kv-golden-update={update} was given without kv dtypes: add --kv-dtypes={DEFAULT_BASELINE}"
         )
+    baseline = text("baseline") or DEFAULT_BASELINE
+    if baseline == f"{GOLDEN}:":
+        raise UsageError(f"--kv-baseline={baseline} names no kv dtype: write golden or golden:DTYPE")
     return Settings(
         dtypes=dtypes,
         dtypes_on_command_line=config.getoption("kv_dtypes") is not None,
         models=_split(text("models"), "--kv-models"),
-        baseline=text("baseline") or DEFAULT_BASELINE,
+        baseline=baseline,
         engine_args=_engine_args([line.strip() for line in arguments if line.strip()]),
         prompts=prompts,
         max_tokens=_number(text("max_tokens"), "--kv-max-tokens", int),

@@ -3,7 +3,7 @@
 What goldens are made of lies in the run store. A shard is one test's word that all it needs is there whole.
 A test that was expected and left none did not run, or broke, or its process died.
 
-    ROOT/goldens/expected.json  all tests that need goldens, and which of them are to be made
+    ROOT/goldens/expected.json  all tests that need goldens, and which
     ROOT/goldens/TEST.json      a shard
 """
 
@@ -36,13 +36,13 @@ class Shards:
         self._directory = root / "goldens"
 
     def expect(self, needs: Mapping[str, Sequence[Want]]) -> None:
-        """Keep what is to be made for each test. Every process collects the same, so any may say it."""
+        """Keep what each test needs. Every process collects the same, so any may say it."""
         wants = merge(want for each in needs.values() for want in each)
         tests = {test: tuple(want.key for want in each) for test, each in needs.items()}
         self._write("expected", msgspec.json.encode(_Expected(wants, tests)))
 
     def expected(self) -> dict[str, tuple[Want, ...]]:
-        """Return what is to be made for each test; nothing if no collection came to its end."""
+        """Return what each test needs; nothing if no collection came to its end."""
         path = self._path("expected")
         try:
             entry = msgspec.json.decode(path.read_bytes(), type=_Expected)

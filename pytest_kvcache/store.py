@@ -105,9 +105,10 @@ class RunStore:
             if header.spec.golden is not None
         )
 
-    def put_outputs(self, entry: OutputSet) -> None:
+    def put_outputs(self, entry: OutputSet, *, under: EngineSpec | None = None) -> None:
+        """Keep outputs; a golden's ``under`` the engine that it stands for, which may be asked otherwise."""
         header = _OutputsHeader(entry.spec, entry.prompt_set, entry.provenance, entry.seconds)
-        _write_lines(self.outputs_file(entry.spec, entry.prompt_set), header, entry.outputs)
+        _write_lines(self.outputs_file(under or entry.spec, entry.prompt_set), header, entry.outputs)
 
     def scores(self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec) -> ScoreSet | None:
         """Return the scores by ``spec`` of the texts that ``text_of`` wrote for the set."""

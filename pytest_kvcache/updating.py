@@ -7,7 +7,8 @@ compares and writes, at the end: all goldens, or none and a line that says why.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,6 +20,7 @@ from pytest_kvcache.golden import GoldenDirectory
 from pytest_kvcache.plan import Request
 from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import Golden
+from pytest_kvcache.redact import redact
 from pytest_kvcache.refresh import (
     Refresh,
     Update,
@@ -32,11 +34,13 @@ from pytest_kvcache.refresh import (
 from pytest_kvcache.session import Session
 from pytest_kvcache.shards import Shards
 from pytest_kvcache.store import RunStore
+from pytest_kvcache.text import listed, printable
 
 GOLDEN_PROPERTY = "kv_golden"
 """The property by which a test that made goldens is told from one that its own mark skipped."""
 
 NONE = "no golden was written"
+TO_REPLACE = "--kv-golden-update=all is what replaces goldens"
 NOTHING_TO_WRITE = "nothing to write: all goldens are as they were"
 
 _NEEDS: pytest.StashKey[Sequence[Want]] = pytest.StashKey()
@@ -49,16 +53,32 @@ _STOPPED: Mapping[int, str] = {
 
 
 def begin(update: str, directory: Path, policy: Policy, *, allow_ci: bool) -> Updating:
-    """Look at the goldens that are there. Raises `UsageError` in CI, unless they may be written there."""
+    """Look at the goldens that are there.
+
+    Raises `UsageError` where none can be written, and in CI, unless they may be written there.
+    """
     check_may_write(os.environ, allow_ci=allow_ci)
-    return Updating(Update(update), GoldenDirectory(directory), policy, platforms())
+    goldens = GoldenDirectory(directory)
+    goldens.check_writable()
+    return Updating(Update(update), goldens, policy, platforms())
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """What the tests of a session have made, and what they have not."""
+
+    made: Sequence[tuple[Want, Golden]]
+    left: Sequence[Want]
+    """Needed, and there since before."""
+    skipped: Mapping[str, Sequence[Want]]
+    """What nobody made for tests that were skipped."""
 
 
 class Updating:
     """The goldens of one session, from what its tests need to what is written."""
 
     def __init__(
-        self, update: Update, directory: GoldenDirectory, policy: Policy, platforms: Collection[str]
+        self, update: Update, directory: GoldenDirectory, policy: Policy, platforms: Sequence[str]
     ) -> None:
         self._update = update
         self._refresh = Refresh(directory)
@@ -76,9 +96,10 @@ class Updating:
             to_make = tuple(want for want in needs if self._is_due(want))
             item.stash[_NEEDS], item.stash[_TO_MAKE] = needs, to_make
             if needs:
-                expected[item.nodeid] = to_make
+                expected[item.nodeid] = needs
         Shards(store.root).expect(expected)
-        return [want.request for want in merge(want for each in expected.values() for want in each)]
+        wants = merge(want for each in expected.values() for want in each)
+        return [want.request for want in wants if self._is_due(want)]
 
     def run(self, item: pytest.Item, store: RunStore, session: Session) -> NoReturn:
         """Make what a test needs in place of running it. Raises `EngineError` if an engine breaks."""
@@ -89,7 +110,7 @@ class Updating:
             produce(session, want)
         Shards(store.root).put(item.nodeid)
         kept = (f"{want} is left as it is" for want in needs if want not in to_make)
-        outcome = "; ".join([*(f"refreshed {want}" for want in to_make), *kept])
+        outcome = printable(redact("; ".join([*(f"refreshed {want}" for want in to_make), *kept])))
         item.user_properties.append((GOLDEN_PROPERTY, outcome))
         pytest.skip(outcome)
 
@@ -101,25 +122,40 @@ class Updating:
         if report.when == "setup" and report.skipped and not made:
             self._skipped.add(report.nodeid)
 
-    def finish(self, store: RunStore | None, session: pytest.Session) -> list[str]:
-        """Write all goldens or none; return what is to be said, and make red what did not."""
-        lines: list[str] = []
+    def finish(
+        self, store: RunStore | None, session: pytest.Session, show: Callable[[Sequence[str]], None]
+    ) -> list[str]:
+        """Write all goldens or none; return what came of it, and make red what must not be overlooked.
+
+        What will change is given to ``show`` before anything is written.
+        """
         try:
-            review = self._refresh.review(self._gather(store, session.exitstatus), self._policy)
-            lines += [line for change in review.changes for line in change.lines]
+            gathered = self._gather(store, session.exitstatus)
+            review = self._refresh.review(gathered.made, self._policy)
+            show([line for change in review.changes for line in change.lines])
             if review.refusals:
-                return [*lines, *_red(session, *(f"{NONE}: {refusal}" for refusal in review.refusals))]
+                return _red(session, *(f"{NONE}: {refusal}" for refusal in review.refusals))
             written = self._refresh.commit(review)
         except PartlyWrittenError as error:
-            return [*lines, *_red(session, str(error))]
+            return _red(session, str(error))
         except KvCacheError as error:
-            return [*lines, *_red(session, f"{NONE}: {error}")]
-        return [*lines, *(f"written: {path}" for path in written)] if written else [*lines, NOTHING_TO_WRITE]
+            return _red(session, f"{NONE}: {error}")
+        lines = [f"written: {path}" for path in written] or [NOTHING_TO_WRITE]
+        lines += [
+            f"not made: {listed(map(str, wants))}, for {test} was skipped"
+            for test, wants in gathered.skipped.items()
+        ]
+        return [*lines, *_red(session, *self._unfit(gathered.left))]
+
+    def _unfit(self, left: Iterable[Want]) -> list[str]:
+        """Say of each golden that is left as it is why a gate would refuse it."""
+        judged = (self._refresh.unfit(want, self._platforms, self._policy) for want in left)
+        return [f"left as it is, and no gate takes it: {why}; {TO_REPLACE}" for why in judged if why]
 
     def _is_due(self, want: Want) -> bool:
         return self._update is Update.ALL or not self._refresh.has(want, self._platforms)
 
-    def _gather(self, store: RunStore | None, exitstatus: int) -> list[tuple[Want, Golden]]:
+    def _gather(self, store: RunStore | None, exitstatus: int) -> _Gathered:
         """Return what the tests have made. Raises `KvCacheError` unless it is all that they need."""
         if why := _STOPPED.get(exitstatus):
             raise KvCacheError(f"{why}, so that tests may be missing: refresh again")
@@ -131,12 +167,26 @@ class Updating:
         missing = [test for test in expected if test not in done and test not in self._skipped]
         if missing:
             raise KvCacheError(_why_missing(store, missing, expected))
-        return [(want, _whole(store, want)) for want in merge(w for test in done for w in expected[test])]
+        if not done:
+            raise KvCacheError(f"every test that needs one was skipped: {listed(expected)}")
+        wants = merge(want for test in done for want in expected[test])
+        due = [want for want in wants if self._is_due(want)]
+        known = {want.key for want in wants}
+        skipped = {
+            test: [want for want in expected[test] if want.key not in known and self._is_due(want)]
+            for test in expected
+            if test not in done
+        }
+        return _Gathered(
+            made=[(want, _whole(store, want)) for want in due],
+            left=[want for want in wants if want not in due],
+            skipped={test: wants for test, wants in skipped.items() if wants},
+        )
 
 
 def _red(session: pytest.Session, *reasons: str) -> list[str]:
     """Fail a session that pytest calls green; return the lines that say why."""
-    if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+    if reasons and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return [f"red: {reason}" for reason in reasons]
 

@@ -309,6 +309,27 @@ def test_scores_of_other_texts_are_no_scores_of_the_golden() -> None:
     assert misuse(outputs(slightly), GOLDEN, scores=few)
 
 
+def test_scores_by_another_engine_than_the_outputs_are_no_scores_of_it() -> None:
+    now = outputs(slightly)
+    now = replace(now, spec=replace(now.spec, golden=None))
+    assert "are by the golden's own engine" in misuse(now, GOLDEN, scores=GOLDEN.scores)
+    assert "are by the golden's own engine" in misuse(now, planned(GOLDEN))
+    theirs = replace(healthy(), spec=replace(now.spec, kv_cache_dtype="fp8_e5m2"))
+    assert "are by another engine" in misuse(now, GOLDEN, scores=theirs)
+    ours = replace(healthy(), spec=now.spec)
+    kv.assert_matches_golden(now, GOLDEN, scores=ours)
+    assert "are of another engine's texts" in misuse(now, GOLDEN, scores=replace(ours, text_of=now.spec.key))
+
+
+def test_the_planned_scores_of_a_golden_that_was_made_otherwise_are_the_engines() -> None:
+    now = outputs(slightly)
+    now = replace(now, spec=replace(now.spec, golden=None, engine_args=(("max_model_len", "512"),)))
+    seeded = replace(now.spec, golden=GOLDEN.variant).key
+    kv.assert_matches_golden(now, GOLDEN, scores=replace(healthy(), spec=now.spec, text_of=seeded))
+    error = failure(now, GOLDEN, match="exact", scores=replace(harmful(), spec=now.spec, text_of=seeded))
+    assert "made otherwise: engine_args.max_model_len none -> 512" in str(error)
+
+
 def test_outputs_that_differ_need_the_engines_scores() -> None:
     assert "so give scores" in misuse(outputs(slightly), GOLDEN)
     assert "so give scores" in misuse(outputs(slightly), PlannedGoldens((GOLDEN,), (None,)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -175,7 +176,9 @@ def test_own_prompts_under_a_shipped_sets_name_stay_own() -> None:
     own = own_set("smoke")
     assert _wanted.today(own) == own
     borrowed = replace(own, prompts=(*own.prompts, load_prompt_set("smoke").prompts[0]))
-    assert _wanted.today(borrowed).prompts == load_prompt_set("smoke").prompts
+    assert _wanted.today(borrowed) == borrowed
+    shorter = replace(own, prompts=load_prompt_set("smoke").prompts[:9])
+    assert _wanted.today(shorter).prompts == load_prompt_set("smoke").prompts
 
 
 @pytest.mark.parametrize("script", ["loop", "empty"])
@@ -489,6 +492,39 @@ def test_an_error_has_a_line_of_its_own_below_the_progress(
     *progress, line = capsys.readouterr().err.splitlines()
     assert line.startswith("kvcache: engine scripted/model")
     assert "\x1b[K" in "".join(progress)
+
+
+def test_a_place_where_nothing_can_be_written_is_found_before_engines_start(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert kvcache(*NEW, "--kv-golden-dir=own.jsonl/below") == 2
+    assert "own.jsonl" in only_line(capsys)
+    assert not engines_started()
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    commit(own_set())
+    program = (
+        "import sys; from pytest_kvcache.cli import main; sys.exit(main(['golden', 'verify', '--json']))"
+    )
+    command = f'{sys.executable} -c "{program}" | true; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_terminal_that_knows_ascii_alone_is_shown_escapes() -> None:
+    program = (
+        "import sys; from pytest_kvcache.cli import main; sys.exit(main(['golden', 'verify', 'modèle']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_help_loads_neither_numpy_nor_torch() -> None:

@@ -16,7 +16,7 @@ from pytest_kvcache.findings import parting
 from pytest_kvcache.golden import as_kept
 from pytest_kvcache.golden_diff import GoldenChange, compare_goldens, differences, refusals, same_provenance
 from pytest_kvcache.policy import Limits
-from pytest_kvcache.records import Golden, Output, Prompt, PromptSet, Sampling
+from pytest_kvcache.records import Golden, Output, OutputSet, Prompt, PromptSet, Provenance, Sampling
 
 LOOP = prose(1, 10) + " a gentle soul," * 60
 TASKS = PromptSet(
@@ -303,8 +303,14 @@ def test_texts_that_became_less_probable_are_shown_before_others() -> None:
 )
 def test_what_can_change_an_output_is_no_equal_provenance(fact: str, value: object, name: str) -> None:
     other = replace(FULL_PROVENANCE, **{fact: value})  # type: ignore[arg-type]
-    assert name in same_provenance(FULL_PROVENANCE, other)
-    assert same_provenance(FULL_PROVENANCE, other) == same_provenance(other, FULL_PROVENANCE)
+    assert name in same_provenance(made(), made(other))
+    assert same_provenance(made(), made(other)) == same_provenance(made(other), made())
+
+
+def test_other_engine_arguments_or_another_revision_are_no_equal_provenance() -> None:
+    changes = {"revision": "0123abc", "engine_args": (("enforce_eager", "true"),)}
+    other = replace(made(), spec=replace(made().spec, **changes))  # type: ignore[arg-type]
+    assert same_provenance(made(), other) == ("revision", "engine_args.enforce_eager")
 
 
 def test_what_changes_no_output_leaves_provenance_equal() -> None:
@@ -320,7 +326,11 @@ def test_what_changes_no_output_leaves_provenance_equal() -> None:
         scoring_difference=None,
         versions=(("python", "3.13.0"), ("pytest_kvcache", "9"), ("torch", "2.13.0"), ("vllm", "0.32.0")),
     )
-    assert same_provenance(FULL_PROVENANCE, other) == ()
+    assert same_provenance(made(), made(other)) == ()
+
+
+def made(provenance: Provenance = FULL_PROVENANCE) -> OutputSet:
+    return replace(golden().outputs, provenance=provenance)
 
 
 # Refusals

@@ -5,9 +5,11 @@ The engines are scripted; what is proven here is the plugin, not vLLM.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from golden_project import keep_goldens
 from plugin_project import CONFTEST, GATE, OUTPUT_TEST, VERDICT_TEST, engines_started
 
 SHORT = "--kv-max-tokens=24"
@@ -77,7 +79,14 @@ class TestRefreshing:
         assert texts(project) == ["smoke-24.auto.cpu.json", "smoke-penalised-24.auto.cpu.json"]
         result.stdout.fnmatch_lines(["*refreshed smoke of model-auto; refreshed smoke-penalised of *"])
         result.stdout.fnmatch_lines(["*this test needs no golden*"])
-        result.stdout.fnmatch_lines(["*= kv goldens =*", "*new*", "written: *smoke-24.auto.cpu.json"])
+        result.stdout.fnmatch_lines(
+            [
+                "*= kv goldens: what changes =*",
+                "*new*",
+                "*= kv goldens =*",
+                "written: *smoke-24.auto.cpu.json",
+            ]
+        )
         assert not (project.path / ".kvcache" / "results.json").exists()
 
     @WORKERS
@@ -170,13 +179,65 @@ class TestRefreshing:
         result.assert_outcomes(skipped=2)
         assert result.ret == 0
         assert texts(project) == ["smoke-penalised-24.auto.cpu.json"]
+        result.stdout.fnmatch_lines(["not made: smoke of model-auto, for *test_plain* was skipped"])
 
-    def test_where_all_tests_are_skipped_not_even_a_directory_is_made(self, project: pytest.Pytester) -> None:
+    def test_where_all_tests_are_skipped_it_is_red_and_names_them(self, project: pytest.Pytester) -> None:
         project.makepyfile(TWO_SETS.replace("@pytest", "@pytest.mark.skip\n@pytest"))
         result = project.runpytest(*BASELINE, ALL)
-        result.stdout.fnmatch_lines(["nothing to write: *"])
-        assert result.ret == 0
+        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "was skipped: *test_plain*, *test_penalised*"])
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
         assert not (project.path / "golden").exists()
+
+    @pytest.mark.parametrize("fault", ["damaged", "other prompts", "another model"])
+    def test_new_is_red_where_it_leaves_what_no_gate_takes(
+        self, project: pytest.Pytester, fault: str
+    ) -> None:
+        project.makepyfile(TWO_SETS)
+        [path] = keep_goldens(project, "smoke")
+        model = BASELINE[1]
+        if fault == "damaged":
+            path.write_text("{}")
+        elif fault == "another model":
+            model = "--kv-models=scripted--model"
+        (project.path / "own.jsonl").write_text('{"id": "a", "text": "A"}\n{"id": "b", "text": "B"}\n')
+        prompts = ("--kv-prompts=own.jsonl", "--kv-max-tokens=160") if fault == "other prompts" else ()
+        before = goldens(project)
+        result = project.runpytest("--kv-dtypes=auto", model, NEW, *prompts)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(
+            ["red: left as it is, and no gate takes it: *smoke-160*--kv-golden-update=all *"]
+        )
+        assert before.items() <= goldens(project).items()
+        assert len(texts(project)) == 2
+
+    def test_what_changes_is_shown_before_it_is_written(self, project: pytest.Pytester) -> None:
+        add_to_conftest(
+            project,
+            """
+from pytest_kvcache.golden import GoldenDirectory
+
+commit = GoldenDirectory.commit
+
+def told(*arguments, **options):
+    print("committing")
+    return commit(*arguments, **options)
+
+GoldenDirectory.commit = told
+""",
+        )
+        project.makepyfile(TWO_SETS)
+        result = project.runpytest_subprocess(*BASELINE, ALL, "-s")
+        result.stdout.fnmatch_lines(["*smoke *: new*", "committing", "written: *"])
+
+    def test_a_secret_in_a_models_name_is_shown_nowhere(self, project: pytest.Pytester) -> None:
+        secret = "hf_0123456789abcdef0123456789"
+        project.makepyfile(OWN_GOLDEN)
+        project.runpytest(
+            "--kv-dtypes=fp8", f"--kv-models=scripted/{secret}", SHORT, ALL, "-rs", "--junitxml=junit.xml"
+        ).stdout.fnmatch_lines(["*refreshed smoke of ****"])
+        reasons = re.findall('refreshed[^<"]*', (project.path / "junit.xml").read_text())
+        assert reasons
+        assert not any(secret in reason for reason in reasons)
 
     def test_collecting_only_writes_nothing(self, project: pytest.Pytester) -> None:
         project.makepyfile(VERDICT_TEST)
@@ -187,6 +248,17 @@ class TestRefreshing:
 
 
 class TestRefusing:
+    @pytest.mark.parametrize("place", ["own.jsonl", "own.jsonl/below"])
+    def test_a_place_where_nothing_can_be_written_is_found_before_engines_start(
+        self, project: pytest.Pytester, place: str
+    ) -> None:
+        project.makepyfile(VERDICT_TEST)
+        (project.path / "own.jsonl").touch()
+        result = project.runpytest(*BASELINE, ALL, f"--kv-golden-dir={place}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: *own.jsonl*"])
+        assert not engines_started(project)
+
     @pytest.mark.parametrize(
         ("fault", "why"),
         [

@@ -170,11 +170,23 @@ class TestWhereTheyAre:
         result.stdout.fnmatch_lines(["*there is no golden of * bfloat16 smoke*"])
         assert {v["baseline_id"] for v in results(gate)["verdicts"]} == {"model-golden-bfloat16"}
 
-    @pytest.mark.parametrize("baseline", ["golden:", "golden:fp9", "goldn"])
+    @pytest.mark.parametrize("baseline", ["golden:fp9", "goldn"])
     def test_a_misspelt_baseline_is_a_usage_error(self, gate: pytest.Pytester, baseline: str) -> None:
         result = gate.runpytest(*GATE, f"--kv-baseline={baseline}")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines(["ERROR: unknown kv dtype*"])
+
+    def test_a_golden_of_no_dtype_is_a_usage_error(self, gate: pytest.Pytester) -> None:
+        result = gate.runpytest(*GATE, "--kv-baseline=golden:")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: --kv-baseline=golden: *write golden or golden:DTYPE*"])
+
+    def test_goldens_of_other_engine_arguments_are_said_to_be(self, gate: pytest.Pytester) -> None:
+        result = gate.runpytest(*FROM_GOLDEN, "--kv-engine-arg=max_model_len=512", "-n", "2")
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines(
+            ["note: the golden of smoke by scripted/model was made otherwise*: *max_model_len none -> 512"]
+        )
 
 
 class TestOwnGoldens:
@@ -274,21 +286,19 @@ class TestUnused:
             with_more.runpytest(*FROM_GOLDEN, *arguments)
             assert (results(with_more)["goldens"]["unused"] is not None) is is_known
 
-    @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
     @pytest.mark.parametrize(
         ("file", "source"),
         [
             ("b/conftest.py", "collect_ignore = ['test_b.py']"),
-            ("b/conftest.py", "collect_ignore_glob = ['*_b.py']"),
             ("b/test_c.py", "import pytest\npytest.importorskip('no_such_module')"),
         ],
     )
     def test_nor_do_tests_of_which_some_are_ignored_here(
-        self, with_more: pytest.Pytester, workers: tuple[str, ...], file: str, source: str
+        self, with_more: pytest.Pytester, file: str, source: str
     ) -> None:
         with_more.mkdir("b")
         (with_more.path / file).write_text(source)
-        with_more.runpytest(*FROM_GOLDEN, *workers)
+        with_more.runpytest(*FROM_GOLDEN, "-n", "2")
         assert results(with_more)["goldens"]["unused"] is None
 
     def test_nor_do_tests_of_which_a_file_is_broken(self, with_more: pytest.Pytester) -> None:

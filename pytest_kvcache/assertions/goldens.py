@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from pytest_kvcache.assertions.arguments import check_enough, check_enough_texts, misuse_of, read_sets
@@ -126,7 +126,7 @@ class _Case:
     @property
     def made_otherwise(self) -> str:
         """What can change an output and differs; nothing if the engines are alike in all of it."""
-        return told_provenance(self.evidence.baseline.provenance, self.evidence.candidate.provenance)
+        return told_provenance(self.evidence.baseline, self.evidence.candidate)
 
     @property
     def is_alike(self) -> bool:
@@ -157,6 +157,7 @@ def _case(outputs: OutputSet, goldens: Sequence[tuple[Golden, ScoreSet | None]])
         given = listed(each.prompt_set.name for each, _ in goldens) or "nothing"
         raise ValueError(f"no golden of the prompt set {printable(wanted.name)} was given, but of {given}")
     golden, scores = next((pair for pair in namesakes if pair[0].prompt_set.key == wanted.key), namesakes[0])
+    _check_scorer(outputs, golden, scores)
     case = _Case(golden, Evidence(wanted, golden.outputs, outputs, golden.scores, scores))
     if golden.prompt_set.key != wanted.key:
         raise ValueError(
@@ -168,6 +169,25 @@ def _case(outputs: OutputSet, goldens: Sequence[tuple[Golden, ScoreSet | None]])
     except ValueError as error:
         raise ValueError(f"outputs and golden of {case.name} cannot be paired: {error}") from None
     return case
+
+
+def _check_scorer(outputs: OutputSet, golden: Golden, scores: ScoreSet | None) -> None:
+    """Raise ValueError unless the engine of the outputs gave these scores, and to the golden's texts."""
+    if scores is None:
+        return
+    name, ours = printable(golden.prompt_set.name), outputs.spec
+    if scores.spec != ours:
+        by = "the golden's own engine" if scores.spec == golden.outputs.spec else "another engine"
+        raise ValueError(
+            f"the scores of {name} are by {by}, not by the one that wrote the outputs: give what that engine "
+            "gives the golden's texts (the fixture kv_golden brings it)"
+        )
+    writers = (golden.outputs.spec, replace(ours, golden=golden.variant))
+    if scores.text_of not in [writer.key for writer in writers]:
+        raise ValueError(
+            f"the scores of {name} are of another engine's texts: give what the engine of the outputs gives "
+            "the golden's texts (the fixture kv_golden brings it)"
+        )
 
 
 def _check_arguments(golden: object, match: object, limits: object, scores: object) -> None:

@@ -7,6 +7,9 @@ as JSON with ``--json``; progress and errors, one line each, to standard error.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from pytest_kvcache.cli import _golden, _models
@@ -18,10 +21,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 INTERRUPTED = 130
+UNREAD = 141
+"""As a shell tells of a program whose reader has left, e.g. ``kvcache golden verify | head -1``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``kvcache`` with ``argv`` (default: the process's arguments) and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # What is still in the buffer must not be tried again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         run: Callable[[argparse.Namespace], int] = arguments.run

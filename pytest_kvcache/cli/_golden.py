@@ -149,6 +149,7 @@ def _prune(arguments: argparse.Namespace) -> int:
     paths = [*map(directory.path, names), *(leftover.path for leftover in leftovers(directory.root))]
     if arguments.delete:
         directory.remove(names)
+        directory.remove_leftovers()
     if arguments.json:
         print_json({"unused": [str(path) for path in paths], "deleted": arguments.delete})
     else:
@@ -196,9 +197,11 @@ def _refresh(arguments: argparse.Namespace) -> int:
     from pytest_kvcache.refresh import Refresh, check_may_write
 
     check_may_write(os.environ, allow_ci=arguments.kv_golden_allow_ci)
-    policy = _policy(arguments)
-    refresh = Refresh(GoldenDirectory(arguments.kv_golden_dir))
-    review = refresh.review(make_goldens(_wants(arguments), arguments.kv_timeout), policy)
+    policy, wants = _policy(arguments), _wants(arguments)
+    directory = GoldenDirectory(arguments.kv_golden_dir)
+    directory.check_writable()
+    refresh = Refresh(directory)
+    review = refresh.review(make_goldens(wants, arguments.kv_timeout), policy)
     if not arguments.json:
         _print_changes(review.changes)
     written = () if review.refusals else refresh.commit(review)

@@ -68,13 +68,13 @@ def today(stored: PromptSet) -> PromptSet:
 
     A shipped set is taken as the package has it now, but for the number of tokens, which is part of
     the golden's name. A team's own is taken as it was stored, for a golden does not know the file; one
-    that took the place of a shipped set's prompts is known by sharing none with it.
+    of a shipped set's name is known by any prompt whose id the shipped set does not have.
     """
     if stored.name not in shipped_prompt_sets():
         return stored
     shipped = load_prompt_set(stored.name, max_tokens=stored.sampling.max_tokens)
-    ids = {prompt.id for prompt in stored.prompts}
-    return stored if ids.isdisjoint(prompt.id for prompt in shipped.prompts) else shipped
+    ids = {prompt.id for prompt in shipped.prompts}
+    return shipped if all(prompt.id in ids for prompt in stored.prompts) else stored
 
 
 def _want(spec: EngineSpec, variant: str, prompt_set: PromptSet, *, logprobs: bool = True) -> Want:
