@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytest_kvcache.engines.devices import platforms
 from pytest_kvcache.golden import GoldenDirectory, GoldenName, name_of
+from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.records import Declared, EngineSpec, Golden, GoldenUse, PromptSet
 from pytest_kvcache.report import Goldens
 from pytest_kvcache.seeding import FindGolden
@@ -27,7 +28,8 @@ def finder(root: Path) -> FindGolden:
 def goldens_of_run(root: Path, store: RunStore, declared: Declared, *, is_whole: bool) -> Goldens:
     """Return the goldens that a run has read, and, if it was whole, those that no test asks for.
 
-    The latter only of models, variants and platforms that its tests are about.
+    The latter only of models, variants and platforms that its tests are about, and not of the shipped sets:
+    the shipped suites use them, which a run over a team's own tests does not collect.
     """
     used = {name_of(Golden(of.spec.golden or "", of, None, None)) for of in store.read_goldens()}
     if not (used and is_whole):
@@ -41,8 +43,15 @@ def _unasked(directory: GoldenDirectory, declared: Declared) -> set[GoldenName]:
     return {
         name
         for name in directory.names()
-        if name not in asked and (name.model, name.variant, name.platform) in kinds
+        if name not in asked
+        and (name.model, name.variant, name.platform) in kinds
+        and not _is_of_shipped_set(name)
     }
+
+
+def _is_of_shipped_set(name: GoldenName) -> bool:
+    shipped = name.prompt_set in shipped_prompt_sets()
+    return shipped and name.max_tokens == load_prompt_set(name.prompt_set).sampling.max_tokens
 
 
 def _name(use: GoldenUse, platform: str) -> GoldenName:

@@ -230,6 +230,11 @@ class TestUnused:
         ]
         assert (with_more.path / "golden/scripted--model/old-160.auto.cpu.json").exists()
 
+    def test_a_shipped_set_may_be_used_by_a_shipped_suite(self, gate: pytest.Pytester) -> None:
+        keep_goldens(gate, "smoke-tasks")
+        gate.runpytest(*FROM_GOLDEN)
+        assert results(gate)["goldens"]["unused"] == []
+
     def test_under_xdist_too(self, with_more: pytest.Pytester) -> None:
         with_more.runpytest(*FROM_GOLDEN, "-n", "2")
         assert len(results(with_more)["goldens"]["unused"]) == 1
