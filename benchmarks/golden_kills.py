@@ -45,13 +45,14 @@ from pytest_kvcache.engines.launch import child_engine_factory
 def pytest_kvcache_engine_factory(config, timeout):
     return child_engine_factory(timeout, scripted.COMMAND)
 """
-TEST = """
+OF_BASELINE = """
 import pytest
 
 @pytest.mark.kv_sensitive(prompts={prompts!r})
 def test_verdict(kv_verdict):
     pass
-
+"""
+OF_CANDIDATE = """
 @pytest.mark.kv_sensitive(prompts={prompts!r})
 def test_golden(kv_outputs, kv_golden):
     pass
@@ -160,14 +161,14 @@ def _scripted(root: Path) -> Project:
     gate = ("--kv-dtypes=fp8,auto", "--kv-models=scripted/model")
     old, new = ((*gate, f"--kv-engine-arg=says={words}") for words in ("old", "new"))
     _write_sets(root)
-    return Project(root, old, new, TEST.format(prompts=SETS), CONFTEST)
+    return Project(root, old, new, (OF_BASELINE + OF_CANDIDATE).format(prompts=SETS), CONFTEST)
 
 
 def _real(root: Path, model: str) -> Project:
     gate = ("--kv-dtypes=fp8,auto", f"--kv-models=ref:{model}")
     old, new = ((*gate, f"--kv-engine-arg=max_model_len={length}") for length in (512, 1024))
     _write_sets(root)
-    return Project(root, old, new, TEST.format(prompts=SETS[:1]), "")
+    return Project(root, old, new, OF_BASELINE.format(prompts=SETS), "")
 
 
 def _write_sets(root: Path) -> None:
