@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from verdict_samples import PENALISED, PROVENANCE, prompt_set, prose, score, scores
 from verdict_samples import output as _output
 
+from pytest_kvcache.golden import GoldenDirectory
 from pytest_kvcache.records import (
     EngineSpec,
     Golden,
@@ -94,3 +96,11 @@ def awkward() -> Golden:
         for number, (output, text) in enumerate(zip(of.outputs, AWKWARD_TEXTS, strict=True))
     )
     return replace(of, outputs=replace(of.outputs, outputs=outputs))
+
+
+def files(directory: GoldenDirectory) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()}
+
+
+def found(directory: GoldenDirectory, of: Golden, platforms: tuple[str, ...] = ("cpu",)) -> Golden:
+    return directory.find(of.outputs.spec.model, of.variant, of.prompt_set, platforms)

@@ -11,13 +11,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from golden_samples import golden, penalised
+from golden_samples import files, found, golden, penalised
 from verdict_samples import prompt_set
 
 from pytest_kvcache.errors import GoldenError, KvCacheError, PartlyWrittenError
 from pytest_kvcache.golden import GoldenDirectory, as_kept, name_of
 from pytest_kvcache.golden.layout import sealed
-from pytest_kvcache.records import Golden
 
 OLD, NEW = golden(), golden(text=lambda i: f"Something else about number {i}.")
 NAME = name_of(OLD)
@@ -26,14 +25,6 @@ NAME = name_of(OLD)
 @pytest.fixture
 def directory(tmp_path: Path) -> GoldenDirectory:
     return GoldenDirectory(tmp_path / "golden")
-
-
-def files(directory: GoldenDirectory) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()}
-
-
-def found(directory: GoldenDirectory, of: Golden, platforms: tuple[str, ...] = ("cpu",)) -> Golden:
-    return directory.find(of.outputs.spec.model, of.variant, of.prompt_set, platforms)
 
 
 class TestCommit:

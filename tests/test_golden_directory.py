@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from golden_samples import FULL_PROVENANCE, golden, penalised
+from golden_samples import FULL_PROVENANCE, files, found, golden, penalised
 
 from pytest_kvcache.errors import GoldenError, KvCacheError
 from pytest_kvcache.golden import GoldenDirectory, name_of
@@ -26,14 +26,6 @@ NAME = name_of(OLD)
 @pytest.fixture
 def directory(tmp_path: Path) -> GoldenDirectory:
     return GoldenDirectory(tmp_path / "golden")
-
-
-def files(directory: GoldenDirectory) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()}
-
-
-def found(directory: GoldenDirectory, of: Golden, platforms: tuple[str, ...] = ("cpu",)) -> Golden:
-    return directory.find(of.outputs.spec.model, of.variant, of.prompt_set, platforms)
 
 
 class TestFind:
