@@ -36,6 +36,7 @@ from lifelike import lifelike_ids, text_of
 
 from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.identity import model_identity
+from pytest_kvcache.engines.turns import generate_by_turns
 from pytest_kvcache.records import (
     EngineSpec,
     Output,
@@ -169,7 +170,11 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
             script.act("generating")
             if len(request.prompts) == script.arguments.get("refuses_prompts") and request.sampling.penalised:
                 raise RuntimeError(f"scripted refusal of {len(request.prompts)} prompts")
-            return wire.Outputs(tuple(script.generate(p, request.sampling) for p in request.prompts))
+            return wire.Outputs(
+                generate_by_turns(
+                    request.prompts, lambda turn: [script.generate(p, request.sampling) for p in turn]
+                )
+            )
         case wire.ScoreTexts():
             script.act("scoring")
             if len(request.requests) == 1 and script.arguments.get("refuses_single_texts"):

@@ -22,6 +22,7 @@ from typing import Any
 from pytest_kvcache.dtypes import canonical_dtype, check_runnable, cpu_name, is_quantized, kernel_flags
 from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.identity import model_identity, text_hash
+from pytest_kvcache.engines.turns import generate_by_turns
 from pytest_kvcache.engines.vllm_scoring import Scorer, following_arguments, probe_requests
 from pytest_kvcache.errors import EngineError, KvCacheError
 from pytest_kvcache.records import (
@@ -134,9 +135,13 @@ class VllmModel:
             ignore_eos=sampling.ignore_eos,
             seed=sampling.seed if sampling.temperature > 0 else None,
         )
+        self._empty_prefix_cache()
+        return generate_by_turns(prompts, lambda turn: self._generate_turn(turn, parameters))
+
+    def _generate_turn(self, prompts: Sequence[Prompt], parameters: Any) -> tuple[Output, ...]:
         inputs = [self._prompt_token_ids(prompt) for prompt in prompts]
-        self._check_lengths(inputs, sampling.max_tokens)
-        results = self._run("generating", inputs, parameters, sampling.max_tokens)
+        self._check_lengths(inputs, parameters.max_tokens)
+        results = self._batch("generating", inputs, parameters, parameters.max_tokens)
         return tuple(
             Output(
                 prompt_id=prompt.id,
@@ -155,8 +160,15 @@ class VllmModel:
         return self._scorer.score(requests, top_k, path)
 
     def _run(self, phase: str, inputs: list[list[int]], parameters: Any, steps: int) -> list[Any]:
+        self._empty_prefix_cache()
+        return self._batch(phase, inputs, parameters, steps)
+
+    def _empty_prefix_cache(self) -> None:
         if not self.llm.reset_prefix_cache():
             raise EngineError("its prefix cache could not be emptied before a prompt set")
+
+    def _batch(self, phase: str, inputs: list[list[int]], parameters: Any, steps: int) -> list[Any]:
+        """Let vLLM work on what its prefix cache holds already."""
         prompts = [{"prompt_token_ids": ids} for ids in inputs]
         with self._steps_reported(phase, steps):
             results: list[Any] = self.llm.generate(prompts, parameters, use_tqdm=False)

@@ -29,7 +29,7 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 class MessageFields(_Fields):
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: str | None
 
 
 class PromptFields(_Fields, omit_defaults=True):

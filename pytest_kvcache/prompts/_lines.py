@@ -62,7 +62,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
 
 class _MessageFields(msgspec.Struct, forbid_unknown_fields=True):
     role: Literal["system", "user", "assistant"]
-    content: _Text
+    content: _Text | None
 
 
 class _PromptFields(msgspec.Struct, forbid_unknown_fields=True):
@@ -101,11 +101,21 @@ class Row:
         if (fields.text is None) == (fields.messages is None):
             found = "neither text nor" if fields.text is None else "both text and"
             self.refuse(f"the prompt has {found} messages; give it exactly one of them")
+        name = fields.id or f"line-{self.number}"
+        return Prompt(name, fields.kind, fields.text, self._messages(fields), *self._answer(fields))
+
+    def _messages(self, fields: _PromptFields) -> tuple[Message, ...]:
         messages = tuple(Message(message.role, message.content) for message in fields.messages or ())
         if messages and messages[-1].role != "user":
             self.refuse(f"the last message is the {messages[-1].role}'s; end with one of the user")
-        name = fields.id or f"line-{self.number}"
-        return Prompt(name, fields.kind, fields.text, messages, *self._answer(fields))
+        roles = [None, *(message.role for message in messages)]
+        for before, message in zip(roles, messages, strict=False):
+            if message.content is None and (before, message.role) != ("user", "assistant"):
+                self.refuse(
+                    f"a message of the {message.role} has no content; only an answer of the assistant to the "
+                    "user may be null: the model itself writes it"
+                )
+        return messages
 
     def _answer(self, fields: _PromptFields) -> tuple[str | None, Check]:
         """Return the right answer as text, and how outputs are held against it."""

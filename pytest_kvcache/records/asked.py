@@ -66,7 +66,8 @@ class Sampling:
 @dataclass(frozen=True, slots=True)
 class Message:
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: str | None
+    """None, of the assistant alone: what the model itself answers here."""
 
 
 Check = Literal["contains", "starts", "json", "tool-call"]
@@ -89,7 +90,9 @@ class Prompt:
     @property
     def content(self) -> str:
         """All that it says, as one text: messages without their roles, a line each."""
-        return self.text if self.text is not None else "\n".join(m.content for m in self.messages)
+        if self.text is not None:
+            return self.text
+        return "\n".join(m.content for m in self.messages if m.content is not None)
 
 
 @dataclass(frozen=True)
