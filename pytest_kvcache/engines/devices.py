@@ -3,7 +3,8 @@
 vLLM's threads spin, so two engines on one core take ten times as long as one after the other. The
 machine's cores are therefore dealt into as many equal slots as engines may run at once, and a slot's
 cores are held by one lock file each, in a directory that all runs of this user on this machine share.
-A lock belongs to the process that took it: when that dies, the lock is free.
+A lock belongs to the process that took it: when that dies, the lock is free. An engine on many devices
+takes all of them or none, under one more lock, so that two such engines never stand in each other's way.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pytest_kvcache.dtypes import vllm_distribution
 from pytest_kvcache.errors import EngineError
+from pytest_kvcache.files import slug
 
 POLL_SECONDS = 0.2
 GPU_PLATFORMS = ("cuda", "rocm", "xpu")
@@ -32,11 +35,13 @@ class Slot:
 
     kind: Literal["cpu", "gpu"]
     device_ids: tuple[int, ...]
-    """Cores (``cpu``) or GPU indices (``gpu``)."""
+    """Cores (``cpu``) or GPU indices (``gpu``); of GPUs that go by a name, their places in the list."""
+    names: tuple[str, ...] = ()
+    """What the devices are called, where that is not their ids: GPUs and their parts (MIG) have UUIDs."""
 
     def environment(self) -> dict[str, str]:
         """Return the variables that keep vLLM on these devices."""
-        names = ",".join(map(str, self.device_ids))
+        names = ",".join(self.names or map(str, self.device_ids))
         if self.kind == "gpu":
             return {"CUDA_VISIBLE_DEVICES": names}
         return {"VLLM_CPU_OMP_THREADS_BIND": names}
@@ -47,12 +52,17 @@ class Slot:
         return self.device_ids if self.kind == "cpu" else ()
 
 
+class _Device(NamedTuple):
+    id: int
+    name: str
+
+
 class DevicePool:
     """All devices that the engines of one run may use, dealt into ``concurrent`` slots or fewer.
 
-    ``concurrent`` is how many engines the whole run may have alive at once (the number of xdist
-    workers, or 1). On CPU every slot has the same number of cores, because the thread count may
-    change an engine's numbers; cores left over stay unused.
+    ``concurrent`` is how many engines the whole run may have alive at once. On CPU every slot has the
+    same number of cores, because the thread count may change an engine's numbers; cores left over stay
+    unused. ``device_ids`` are cores, or GPUs as CUDA_VISIBLE_DEVICES names them.
     """
 
     def __init__(
@@ -60,18 +70,19 @@ class DevicePool:
         concurrent: int = 1,
         *,
         kind: Literal["cpu", "gpu"] | None = None,
-        device_ids: Iterable[int] | None = None,
+        device_ids: Iterable[int | str] | None = None,
         lock_dir: Path | None = None,
     ) -> None:
         self.kind = kind or device_kind()
-        ids = tuple(available_devices(self.kind) if device_ids is None else device_ids)
+        names = tuple(available_devices(self.kind) if device_ids is None else map(str, device_ids))
+        devices = tuple(_Device(int(n) if n.isdigit() else place, n) for place, n in enumerate(names))
         self._lock_dir = lock_dir or _shared_lock_dir()
         if self.kind == "cpu":
-            slots = max(1, min(concurrent, len(ids)))
-            size = len(ids) // slots
-            self._units = tuple(ids[i * size : (i + 1) * size] for i in range(slots))
+            slots = max(1, min(concurrent, len(devices)))
+            size = len(devices) // slots
+            self._units = tuple(devices[i * size : (i + 1) * size] for i in range(slots))
         else:
-            self._units = tuple((i,) for i in ids)
+            self._units = tuple((device,) for device in devices)
 
     @property
     def slots(self) -> int:
@@ -103,35 +114,53 @@ class DevicePool:
         try:
             yield slot
         finally:
-            for lock in locks:
-                os.close(lock)
+            _close_all(locks)
 
     def _try_take(self, units: int) -> tuple[Slot, list[int]] | None:
-        taken: list[tuple[int, ...]] = []
-        locks: list[int] = []
-        for unit in self._units:
-            unit_locks = [self._try_lock(device) for device in unit]
-            got = [lock for lock in unit_locks if lock is not None]
-            if len(got) < len(unit):
-                _close_all(got)
-                continue
-            taken.append(unit)
-            locks += got
-            if len(taken) == units:
-                return Slot(self.kind, tuple(device for unit in taken for device in unit)), locks
-        _close_all(locks)
+        """Take the first units that are free, or none if they are too few."""
+        with self._taking():
+            taken: list[_Device] = []
+            locks: list[int] = []
+            for unit in self._units:
+                got = self._try_lock_all(unit)
+                if got is None:
+                    continue
+                taken += unit
+                locks += got
+                units -= 1
+                if not units:
+                    return self._slot(taken), locks
+            _close_all(locks)
         return None
 
-    def _try_lock(self, device: int) -> int | None:
-        lock = os.open(
-            self._lock_dir / f"{self.kind}-{device}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+    def _slot(self, devices: Iterable[_Device]) -> Slot:
+        ids, names = zip(*devices, strict=True)
+        return Slot(self.kind, ids, () if names == tuple(map(str, ids)) else names)
+
+    @contextmanager
+    def _taking(self) -> Iterator[None]:
+        """Let one process at a time look for free devices; that takes no time to speak of."""
+        lock = self._open("taking")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
             os.close(lock)
-            return None
-        return lock
+
+    def _try_lock_all(self, unit: Iterable[_Device]) -> list[int] | None:
+        locks: list[int] = []
+        for device in unit:
+            lock = self._open(f"{self.kind}-{slug(device.name)}")
+            locks.append(lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _close_all(locks)
+                return None
+        return locks
+
+    def _open(self, name: str) -> int:
+        return os.open(self._lock_dir / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def device_kind() -> Literal["cpu", "gpu"]:
@@ -148,22 +177,20 @@ def platforms(kind: Literal["cpu", "gpu"] | None = None) -> tuple[str, ...]:
 
 def available_devices(
     kind: Literal["cpu", "gpu"], environ: Mapping[str, str] = os.environ
-) -> tuple[int, ...]:
-    """Return the cores this process may run on, or the indices of the visible GPUs.
+) -> tuple[str, ...]:
+    """Return the names of the cores this process may run on, or of the visible GPUs.
 
-    Raises `EngineError` where CUDA_VISIBLE_DEVICES names GPUs by UUID: slots are told apart by index.
+    That is an index, or whatever CUDA_VISIBLE_DEVICES says: the UUID of a GPU or of a part of one (MIG).
+    As CUDA reads it, the list ends at the first name that is none.
     """
     if kind == "cpu":
-        return tuple(sorted(os.sched_getaffinity(0)))
+        return tuple(map(str, sorted(os.sched_getaffinity(0))))
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        names = [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
-        if not all(name.isdigit() for name in names):
-            raise EngineError(
-                f"CUDA_VISIBLE_DEVICES={visible} names GPUs otherwise than by index: write e.g. 0,1"
-            )
-        return tuple(map(int, names))
-    return tuple(sorted(int(p.name[6:]) for p in Path("/dev").glob("nvidia*") if p.name[6:].isdigit()))
+        names = (name.strip() for name in visible.split(","))
+        return tuple(dict.fromkeys(takewhile(lambda name: name not in ("", "-1"), names)))
+    indices = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia*"))
+    return tuple(sorted(filter(str.isdigit, indices), key=int))
 
 
 def _shared_lock_dir() -> Path:
