@@ -14,13 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from pytest_kvcache.endpoints import (
-    LEAST_FOR_AN_INTERVAL,
-    Endpoint,
-    Evidence,
-    Faults,
-    baseline_endpoints,
-)
+from pytest_kvcache.endpoints import LEAST_FOR_AN_INTERVAL, Endpoint, baseline_endpoints
+from pytest_kvcache.evidence import Evidence, Faults
 from pytest_kvcache.findings import (
     SHOWN,
     Pair,

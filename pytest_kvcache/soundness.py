@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from pytest_kvcache.endpoints import Endpoint, Evidence
+from pytest_kvcache.endpoints import Endpoint
+from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores
 from pytest_kvcache.plan import is_scored
 from pytest_kvcache.records import Reason, ReasonCode, Score

@@ -17,21 +17,19 @@ from typing import Literal
 from pytest_kvcache.details import divergence_detail
 from pytest_kvcache.endpoints import (
     Endpoint,
-    Evidence,
     baseline_answers,
     baseline_endpoints,
     cache_unread,
     compare_all,
     figures,
-    find_faults,
     first_divergences,
     judge_endpoints,
     not_finite,
     primary_samples,
     secondary_samples,
     too_little,
-    wrong_answers,
 )
+from pytest_kvcache.evidence import Evidence, find_faults, wrong_answers
 from pytest_kvcache.policy import KnownBad, Limits
 from pytest_kvcache.records import (
     QUALITY_CODES,

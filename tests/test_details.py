@@ -9,7 +9,8 @@ import pytest
 from verdict_samples import PENALISED, evidence, prompt_set, prose, score, verdict_on
 
 from pytest_kvcache.details import divergence_detail
-from pytest_kvcache.endpoints import Evidence, compare_all
+from pytest_kvcache.endpoints import compare_all
+from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.records import DivergenceDetail, Estimate
 
 

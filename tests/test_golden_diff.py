@@ -11,7 +11,7 @@ import pytest
 from golden_samples import AWKWARD_TEXTS, FULL_PROVENANCE, awkward, golden, penalised
 from verdict_samples import QUANTIZED, ids_of, output, prompt_set, prose, scores
 
-from pytest_kvcache.endpoints import Evidence
+from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.findings import parting
 from pytest_kvcache.golden import as_kept
 from pytest_kvcache.golden_diff import GoldenChange, compare_goldens, differences, refusals, same_provenance

@@ -11,8 +11,8 @@ from plugin_project import results
 from verdict_samples import PROVENANCE, QUANTIZED, evidence, output_set, prompt_set, verdict_on
 
 import pytest_kvcache as kv
-from pytest_kvcache.endpoints import Evidence
 from pytest_kvcache.errors import UsageError
+from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.records import OutputSet, PlannedOutputs, Prompt, PromptSet, ReasonCode, VerdictKind
 
 N = 24

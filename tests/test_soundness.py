@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from verdict_samples import PENALISED, evidence, prompt_set, prose, score, verdict_on
 
-from pytest_kvcache.endpoints import Evidence
+from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.policy import KnownBad, Limits
 from pytest_kvcache.records import ReasonCode, ScoreSet, Verdict, VerdictKind
 from pytest_kvcache.soundness import noise_floor

@@ -21,7 +21,7 @@ from verdict_samples import (
     verdict_on,
 )
 
-from pytest_kvcache.endpoints import Evidence
+from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.policy import KnownBad, Limits
 from pytest_kvcache.records import QUALITY_CODES, Provenance, ReasonCode, Verdict, VerdictKind
 from pytest_kvcache.verdicts import decide, failed

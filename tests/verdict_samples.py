@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_kvcache.endpoints import Evidence
+from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.policy import KnownBad, Limits
 from pytest_kvcache.records import (
     EngineSpec,

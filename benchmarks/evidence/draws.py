@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_kvcache.endpoints import (
-    Evidence,
-    Faults,
     baseline_endpoints,
     compare_all,
-    find_faults,
     judge_endpoints,
     primary_samples,
     secondary_samples,
 )
+from pytest_kvcache.evidence import Evidence, Faults, find_faults
 from pytest_kvcache.measures.noninferiority import Differences, Means, Sample
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import Reason, ReasonCode, VerdictKind

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_kvcache.endpoints import Evidence
+from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.plan import Target, is_scored
 from pytest_kvcache.records import EngineSpec, OutputSet, PromptSet
 from pytest_kvcache.store import RunStore

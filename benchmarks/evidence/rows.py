@@ -14,15 +14,13 @@ from evidence.bootstrap import Estimate, bootstrap
 from evidence.recorded import BASELINE, Recordings, as_quiet, target
 from evidence.tables import in_short
 from pytest_kvcache.endpoints import (
-    Evidence,
     compare_all,
-    find_faults,
     first_divergences,
     judge_endpoints,
     primary_samples,
     secondary_samples,
-    wrong_answers,
 )
+from pytest_kvcache.evidence import Evidence, find_faults, wrong_answers
 from pytest_kvcache.measures.divergence import Divergence, PositionBin, divergence
 from pytest_kvcache.measures.paired import Interval
 from pytest_kvcache.measures.runs import find_tails, sequence_of_ids

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pytest_kvcache.endpoints import Evidence
+from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.records import Output, OutputSet, ScoreSet
 
 

@@ -24,16 +24,15 @@ from pytest_kvcache.assertions.arguments import check_enough, check_enough_texts
 from pytest_kvcache.endpoints import (
     Comparisons,
     Endpoint,
-    Evidence,
     baseline_endpoints,
     compare_all,
-    find_faults,
     judge_endpoints,
     not_finite,
     primary_samples,
     secondary_samples,
 )
 from pytest_kvcache.errors import QualityError
+from pytest_kvcache.evidence import Evidence, find_faults
 from pytest_kvcache.golden_diff import (
     PRIMARY,
     differences,
