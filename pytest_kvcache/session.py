@@ -5,6 +5,7 @@ an engine that nobody runs yet, preferably the one it needs, and runs that engin
 waiting workers help each other, and no engine is started twice. Nobody waits for another's work while
 holding a device, with one exception that cannot become a circle: a candidate may hold its device while
 it waits for the texts of a baseline that runs on a device of its own, for a baseline waits for nobody.
+An engine that tests themselves will ask for more may be reserved: then it runs only where those tests do.
 
 A golden stands in for an engine that has run already: what it holds is copied into the run store, and is
 from then on like what an engine of this run has written. So is what the generation cache has kept of an
@@ -146,8 +147,13 @@ class Session:
         return verdict
 
     def live(self, target: Target) -> Engine:
-        """Return the target's started engine, for work that no plan foresaw. `release` ends it."""
+        """Return the target's started engine, for work that no plan foresaw. `release` ends it.
+
+        All that is planned for it is done first, so that it need not start again for that.
+        """
         self._include(Request(target, (), ad_hoc=True))
+        while not self._is_done(self._job(target)):
+            self._help_or_wait(self._job(target))
         failure = self._store.failure(target.spec)
         if failure is not None:
             raise EngineError(failure)
@@ -193,17 +199,21 @@ class Session:
                     f"the golden of {prompt_set.name} for {target.id} holds no log-probabilities, so nothing "
                     "can be compared with it: refresh it with them, by kvcache golden refresh"
                 )
-            if not self._help(self._job(target)):
-                self.release()
-                time.sleep(POLL_SECONDS)
+            self._help_or_wait(self._job(target))
         return entry
+
+    def _help_or_wait(self, wanted: EngineJob) -> None:
+        """Bring the wanted job nearer to its end, holding no device while others are at it."""
+        if not self._help(wanted):
+            self.release()
+            time.sleep(POLL_SECONDS)
 
     def _help(self, wanted: EngineJob) -> bool:
         """Run one unfinished job that nobody runs, the most wanted first; False if there is none."""
         for job in sorted(
             self._plan.jobs, key=lambda job: (job.spec != wanted.spec, job.spec != wanted.baseline)
         ):
-            if self._is_done(job) or not self._may_start(job):
+            if self._is_done(job) or not self._may_start(job) or self._is_elsewhere(job, wanted):
                 continue
             with self._store.claim(job.spec) as ours:
                 if ours and not self._is_done(job):
@@ -217,6 +227,10 @@ class Session:
         """Whether all that the job scores is written, or being written by a running baseline."""
         awaited = {texts.writer for texts in job.score if self._is_awaited(job, texts)}
         return all(map(self._store.is_running, awaited))
+
+    def _is_elsewhere(self, job: EngineJob, wanted: EngineJob) -> bool:
+        """Whether the job is another worker's, because tests there will go on with its engine."""
+        return job.spec != wanted.spec and self._store.is_reserved(job.spec)
 
     def _is_awaited(self, job: EngineJob, texts: Texts) -> bool:
         """Whether another engine has still to write texts that the job scores."""

@@ -11,6 +11,7 @@ are free when it dies.
     ROOT/engines/SPEC/refused-SET.txt             why the engine refused one set and lived on, one line
     ROOT/engines/SPEC/cached-SET                  a mark: something for this set comes from another run
     ROOT/engines/SPEC/report-TIME.json            an `EngineReport` for each life of the engine that has ended
+    ROOT/engines/SPEC/reserved                    a mark: only the worker that has the engine's tests runs it
     ROOT/engines/SPEC/engine.log                  what the engine printed
     ROOT/verdicts/ID-SETS.json                    a `Verdict` with its `Excerpt`s
     ROOT/notes/KEY.txt                            one line that the run's summary is to say
@@ -225,6 +226,17 @@ class RunStore:
     def mark_running(self, spec: EngineSpec) -> None:
         """Say, while holding the claim, that the engine has its device and waits for nobody."""
         self._running_mark(spec).touch(mode=0o600)
+
+    def reserve(self, spec: EngineSpec) -> None:
+        """Leave this engine to the worker that has its own tests, until `free` is called."""
+        (self._made_engine(spec) / "reserved").touch(mode=0o600)
+
+    def free(self, spec: EngineSpec) -> None:
+        """Let whoever needs this engine run it."""
+        (self._engine(spec) / "reserved").unlink(missing_ok=True)
+
+    def is_reserved(self, spec: EngineSpec) -> bool:
+        return (self._engine(spec) / "reserved").exists()
 
     def is_running(self, spec: EngineSpec) -> bool:
         """Whether another worker runs this engine on its device now."""
