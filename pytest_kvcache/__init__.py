@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         assert_not_degenerate,
         assert_penalties_effective,
         assert_recall,
+        assert_stops_obeyed,
     )
     from pytest_kvcache.errors import EngineError, KvCacheError, QualityError, UsageError
     from pytest_kvcache.handle import EngineHandle
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         Metric,
         Output,
         OutputSet,
+        PlannedConditions,
         PlannedGoldens,
         PlannedOutputs,
         PlannedScores,
@@ -59,6 +61,7 @@ _HOMES = {
         "assert_not_degenerate",
         "assert_penalties_effective",
         "assert_recall",
+        "assert_stops_obeyed",
     ),
     "errors": ("EngineError", "KvCacheError", "QualityError", "UsageError"),
     "handle": ("EngineHandle",),
@@ -73,6 +76,7 @@ _HOMES = {
         "Metric",
         "Output",
         "OutputSet",
+        "PlannedConditions",
         "PlannedGoldens",
         "PlannedOutputs",
         "PlannedScores",
@@ -122,6 +126,7 @@ __all__ = [
     "Metric",
     "Output",
     "OutputSet",
+    "PlannedConditions",
     "PlannedGoldens",
     "PlannedOutputs",
     "PlannedScores",
@@ -146,6 +151,7 @@ __all__ = [
     "assert_not_degenerate",
     "assert_penalties_effective",
     "assert_recall",
+    "assert_stops_obeyed",
     "divergence",
     "find_degeneration",
     "first_divergence",

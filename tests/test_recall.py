@@ -63,6 +63,15 @@ def test_the_message_counts_and_names_what_was_lost_and_shows_three() -> None:
     assert lines[2:] == [f'  t0{i}: "no idea" for "{i}"' for i in range(3)]
 
 
+def test_the_message_says_which_kinds_of_task_lost_how_many() -> None:
+    kinds = TASKS.prompts[:12] + tuple(replace(each, kind="needle-2000") for each in TASKS.prompts[12:])
+    mixed = replace(TASKS, prompts=kinds)
+    ours, theirs = answers(lambda i: i < 13, mixed), answers(lambda i: i != 20, mixed)
+    line = "by kind: sum 12 of 12{}, needle-2000 1 of 12{}"
+    assert str(failure(ours, theirs)).splitlines()[1] == line.format(" (baseline 12)", " (baseline 11)")
+    assert str(failure(ours, share=0.9)).splitlines()[1] == line.format("", "")
+
+
 def test_no_model_text_reaches_a_terminal_as_it_is() -> None:
     hostile = output_set(TASKS, QUANTIZED, lambda _: "\x1b[31m\n::error::" * 100)
     message = str(failure(hostile, answers()))

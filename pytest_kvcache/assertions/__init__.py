@@ -15,6 +15,7 @@ from pytest_kvcache.assertions.outputs import (
 )
 from pytest_kvcache.assertions.recall import assert_recall
 from pytest_kvcache.assertions.scores import assert_divergence_within
+from pytest_kvcache.assertions.stops import assert_stops_obeyed
 
 __all__ = [
     "assert_degeneration_within",
@@ -24,4 +25,5 @@ __all__ = [
     "assert_not_degenerate",
     "assert_penalties_effective",
     "assert_recall",
+    "assert_stops_obeyed",
 ]

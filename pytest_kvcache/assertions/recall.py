@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -100,12 +101,35 @@ def _check_loss(ours: Mapping[str, _Answer], theirs: Mapping[str, _Answer], marg
             f"loss of {interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}], beyond the margin "
             f"{margin:.2f}"
         )
-        raise QualityError(_message(head, "lost", ours, lost), (ReasonCode.RECALL,))
+        raise QualityError(_message(head, "lost", ours, lost, theirs), (ReasonCode.RECALL,))
 
 
-def _message(head: str, what: str, answers: Mapping[str, _Answer], names: Sequence[str]) -> str:
-    lines = [head, f"{what}: {listed(names)}"]
+def _message(
+    head: str,
+    what: str,
+    answers: Mapping[str, _Answer],
+    names: Sequence[str],
+    before: Mapping[str, _Answer] | None = None,
+) -> str:
+    lines = [head, *_by_kind(answers, before), f"{what}: {listed(names)}"]
     for name in names[:SHOWN]:
         given, wanted = answers[name].text, answers[name].prompt.answer or ""
         lines.append(f'  {printable(name)}: "{printable(given, AFTER)}" for "{printable(wanted, AFTER)}"')
     return "\n".join(lines)
+
+
+def _by_kind(answers: Mapping[str, _Answer], before: Mapping[str, _Answer] | None) -> list[str]:
+    """Return one line of right answers by kind of task, if there are several: where the loss is."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for name, answer in answers.items():
+        kinds[answer.prompt.kind].append(name)
+    parts = [
+        f"{kind} {_right(answers, names)} of {len(names)}"
+        + (f" (baseline {_right(before, names)})" if before else "")
+        for kind, names in kinds.items()
+    ]
+    return [f"by kind: {listed(parts, len(parts))}"] if len(parts) > 1 else []
+
+
+def _right(answers: Mapping[str, _Answer], names: Sequence[str]) -> int:
+    return sum(answers[name].right for name in names)

@@ -43,6 +43,11 @@ class ReasonCode(StrEnum):
     REPETITION = "repetition"
     RECALL = "recall-lost"
     PENALTIES = "penalties-ineffective"
+    NONSENSE = "nonsense"
+    EARLY_END = "early-end"
+    LANGUAGE = "language-drift"
+    TOPIC = "topic-drift"
+    STOPS = "stops-disobeyed"
     # the run itself
     ENGINE_FAILED = "engine-failed"
     NOT_FINITE = "not-finite"
@@ -51,6 +56,8 @@ class ReasonCode(StrEnum):
     BASELINE_DEGENERATE = "baseline-degenerate"
     SAME_AS_BASELINE = "same-as-baseline"
     MODEL_CHANGED = "model-changed"
+    SETTING_LOST = "setting-lost"
+    SCALES_LOST = "scales-lost"
     TOO_LITTLE_EVIDENCE = "too-little-evidence"
     NOISE = "noise"
     UNDECIDED = "undecided"
@@ -72,6 +79,11 @@ QUALITY_CODES = frozenset(
         ReasonCode.REPETITION,
         ReasonCode.RECALL,
         ReasonCode.PENALTIES,
+        ReasonCode.NONSENSE,
+        ReasonCode.EARLY_END,
+        ReasonCode.LANGUAGE,
+        ReasonCode.TOPIC,
+        ReasonCode.STOPS,
     }
 )
 
