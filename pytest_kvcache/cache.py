@@ -155,6 +155,12 @@ def _entries(store: RunStore, job: EngineJob) -> Iterator[_Entry]:
             yield _Entry(job.spec, prompt_set, scores, texts)
             if asked.writer == job.spec:
                 yield _Entry(job.spec, prompt_set, store.floor_file(job.spec, prompt_set), texts)
+    for each in job.follow:
+        writer, prompt_set = each.texts.writer, each.texts.prompt_set
+        written = store.outputs(writer, prompt_set)
+        if written is not None:
+            followed = store.followed_file(job.spec, prompt_set, writer.key, each.manner)
+            yield _Entry(job.spec, prompt_set, followed, _texts_key(written))
 
 
 def _find(store: RunStore, directory: Path, entry: _Entry) -> Path | None:

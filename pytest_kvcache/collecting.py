@@ -8,6 +8,7 @@ import pytest
 
 from pytest_kvcache.declarations import (
     NO_TARGET,
+    OF_CANDIDATES,
     declared_marker,
     is_kv,
     parameter,
@@ -16,6 +17,7 @@ from pytest_kvcache.declarations import (
 )
 from pytest_kvcache.dtypes import vllm_version
 from pytest_kvcache.errors import UsageError
+from pytest_kvcache.groups import group_tests, put_groups
 from pytest_kvcache.run import TARGET_PROPERTY, Run, shown
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class Collecting:
         except UsageError as error:
             run.wrong = error
             return
-        candidates_only = "kv_verdict" in metafunc.fixturenames and run.updating is None
+        candidates_only = not OF_CANDIDATES.isdisjoint(metafunc.fixturenames) and run.updating is None
         admitted = [t for t in run.targets if marker.admits(t) and not (candidates_only and t.is_baseline)]
         params = [pytest.param(t, id=t.id) for t in admitted] or [NO_TARGET]
         metafunc.parametrize("vllm_engine", params, indirect=True, scope="session")
@@ -69,6 +71,7 @@ class Collecting:
         if nowhere:
             config.hook.pytest_deselected(items=nowhere)
             items[:] = [item for item in items if item not in nowhere]
+        _put_baselines_first(items)
 
     def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
         self._deselected += [item for item in items if parameter(item) is not None]
@@ -77,12 +80,15 @@ class Collecting:
         """Note a file whose tests are unknown: it is broken, or skipped as a whole."""
         self._is_whole &= report.passed
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Plan all that the selected tests declare."""
         run = self._run
         kv_items = [item for item in session.items if is_kv(item)]
         try:
-            run.requests = [request_of(item, run.prompt_sets(item)) for item in kv_items]
+            run.requests = [
+                request_of(item, run.prompt_sets(item), run.conditions(item)) for item in kv_items
+            ]
         except UsageError as error:
             self._refuse(error)
             session.items.clear()
@@ -93,6 +99,9 @@ class Collecting:
             is_whole = self._is_whole and not _ignores_some(session.config)
             declared = sum_up(kv_items, run.requests, self._deselected, all_collected=is_whole)
             run.store().put_declared(declared)
+            if run.is_worker:
+                nodeids = (item.nodeid for item in kv_items)
+                put_groups(run.directory, group_tests(zip(nodeids, run.requests, strict=True)))
             if run.updating is not None:
                 asked = zip(kv_items, run.requests, strict=True)
                 run.requests = run.updating.plan(run.store(), asked)
@@ -102,6 +111,22 @@ class Collecting:
         if not self._run.is_worker:
             raise pytest.UsageError(str(error)) from None
         self._run.store().put_refusal(str(error))
+
+
+def _put_baselines_first(items: list[pytest.Item]) -> None:
+    """Let each model's baseline have its tests before its candidates' make it run, and end.
+
+    Other tests keep their places.
+    """
+    targets = [parameter(item) for item in items if parameter(item) is not None]
+    models = list(dict.fromkeys(target.spec.model for target in targets))
+
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        target = parameter(item)
+        return models.index(target.spec.model), not target.is_baseline
+
+    in_order = iter(sorted((item for item in items if parameter(item) is not None), key=rank))
+    items[:] = [item if parameter(item) is None else next(in_order) for item in items]
 
 
 def _ignores_some(config: pytest.Config) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kvcache.conditions import Condition
 from pytest_kvcache.dtypes import check_dtype
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.markers import KvSensitive
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pytest_kvcache.policy import Policy
 
 TIERS = frozenset({"kv_smoke", "kv_full"})
+OF_CANDIDATES = frozenset({"kv_verdict", "kv_conditions"})
+"""Fixtures that there are of candidates alone: a baseline is what they are held against."""
 NO_TARGET = pytest.param(None, id="no-target")
 """What a test is parametrised with that its marker admits to no target; it is deselected."""
 
@@ -55,8 +58,22 @@ def judges(item: pytest.Item) -> bool:
     return "kv_verdict" in getattr(item, "fixturenames", ())
 
 
-def request_of(item: pytest.Item, prompt_sets: tuple[PromptSet, ...]) -> Request:
-    """Return what a kv test needs of its target."""
+def compares_conditions(item: pytest.Item) -> bool:
+    """Whether a test asks for serving conditions."""
+    return "kv_conditions" in getattr(item, "fixturenames", ())
+
+
+def request_of(
+    item: pytest.Item, prompt_sets: tuple[PromptSet, ...], conditions: tuple[Condition, ...] = ()
+) -> Request:
+    """Return what a kv test needs of its target; ``conditions`` are those that its marker declares.
+
+    Raises `UsageError` for a test that asks for serving conditions and declares none.
+    """
+    if compares_conditions(item) and not conditions:
+        raise UsageError(
+            f"{item.nodeid} uses kv_conditions and declares none: kv_sensitive(conditions=['again'])"
+        )
     fixtures = item.fixturenames  # type: ignore[attr-defined]
     declared = item.get_closest_marker("kv_sensitive") is not None or judges(item)
     return Request(
@@ -65,6 +82,7 @@ def request_of(item: pytest.Item, prompt_sets: tuple[PromptSet, ...]) -> Request
         with_baseline="kv_baseline" in fixtures,
         with_scores=judges(item) or "kv_scores" in fixtures or "kv_baseline_scores" in fixtures,
         with_golden="kv_golden" in fixtures,
+        conditions=tuple(c for c in conditions if not c.obstacle) if compares_conditions(item) else (),
         ad_hoc="vllm_engine" in item._fixtureinfo.argnames,  # type: ignore[attr-defined]
     )
 

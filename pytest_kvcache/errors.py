@@ -23,6 +23,10 @@ class EngineError(KvCacheError):
     """An engine could not start, broke, or hung. The verdict of that engine is red."""
 
 
+class ConditionError(KvCacheError):
+    """A serving condition cannot come about here, on this machine or for this engine: nothing to test."""
+
+
 class RequestError(EngineError):
     """An engine refused one request, such as a prompt beyond the model's length, and lives on."""
 

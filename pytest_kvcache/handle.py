@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_kvcache.engines.pool import TOP_K
-from pytest_kvcache.errors import UsageError
-from pytest_kvcache.plan import Target, is_scored
+from pytest_kvcache.plan import Target, scored_sets
 from pytest_kvcache.records import (
     EngineSpec,
     Output,
@@ -84,12 +83,7 @@ def planned_scores(session: Session, target: Target, prompt_sets: Sequence[Promp
 
     Raises `UsageError` if none is, else as `Session.scores` does.
     """
-    scored = tuple(filter(is_scored, prompt_sets))
-    if not scored:
-        names = ", ".join(prompt_set.name for prompt_set in prompt_sets)
-        raise UsageError(
-            f"{names}: tasks and penalised sets are not scored; declare another set for kv_scores, e.g. smoke"
-        )
+    scored = scored_sets(prompt_sets, "kv_scores, e.g. smoke")
     return PlannedScores(tuple(session.scores(target, prompt_set) for prompt_set in scored))
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from pytest_kvcache import report
 from pytest_kvcache.declarations import is_kv, parameter
-from pytest_kvcache.errors import KvCacheError, QualityError
-from pytest_kvcache.records import Verdict, VerdictKind
+from pytest_kvcache.errors import ConditionError, KvCacheError, QualityError
+from pytest_kvcache.records import PlannedConditions, Verdict, VerdictKind
 from pytest_kvcache.run import Run, shown
 
 if TYPE_CHECKING:
@@ -27,6 +27,14 @@ def give_verdict(run: Run, item: pytest.Item, target: Target) -> Verdict:
     item.stash[_VERDICT] = verdict
     item.user_properties += report.junit_properties(verdict)
     return verdict
+
+
+def give_conditions(run: Run, item: pytest.Item, target: Target) -> PlannedConditions:
+    """Return what a test compares; skip it where one of its conditions cannot come about."""
+    try:
+        return run.scores_under_conditions(item, target)
+    except ConditionError as error:
+        pytest.skip(shown(str(error)))
 
 
 class Judging:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
+from pytest_kvcache.conditions import SHIPPED, Condition, condition
 from pytest_kvcache.dtypes import canonical_dtype
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.plan import Target
-from pytest_kvcache.records import PromptSet
+from pytest_kvcache.records import Json, PromptSet
 
 Prompts = str | PathLike[str] | PromptSet
 
@@ -25,12 +26,14 @@ DEFAULT_PROMPTS = "smoke"
 class KvSensitive:
     """``prompts``: a shipped prompt set's name, a ``.jsonl`` file beside the test, a `PromptSet`, or several
     of these. ``max_tokens`` overrides the sets' own. ``dtypes`` and ``models`` narrow what the command
-    line gives; they never add to it."""
+    line gives; they never add to it. ``conditions`` names serving conditions, shipped ones in a list, or a
+    test's own in a mapping from their names to engine arguments."""
 
     prompts: Prompts | Sequence[Prompts] = DEFAULT_PROMPTS
     max_tokens: int | None = None
     dtypes: Sequence[str] | None = None
     models: Sequence[str] | None = None
+    conditions: Sequence[str] | Mapping[str, Mapping[str, Json]] = ()
 
     @classmethod
     def from_arguments(cls, where: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> KvSensitive:
@@ -46,7 +49,7 @@ class KvSensitive:
             raise UsageError(
                 f"{where}: {str(error).partition('() ')[2]} (kv_sensitive takes: {known})"
             ) from None
-        for name in ("dtypes", "models"):
+        for name in ("dtypes", "models", "conditions"):
             if isinstance(getattr(marker, name), str):
                 raise UsageError(f"{where}: kv_sensitive({name}=...) takes a list, e.g. {name}=['...']")
         if not _are_prompts(marker.prompts):
@@ -57,6 +60,10 @@ class KvSensitive:
         tokens: Any = marker.max_tokens
         if tokens is not None and not (isinstance(tokens, int) and tokens >= 1):
             raise UsageError(f"{where}: kv_sensitive(max_tokens=...) takes a positive number of tokens")
+        try:
+            marker.serving_conditions()
+        except ValueError as error:
+            raise UsageError(f"{where}: kv_sensitive(conditions=...): {error}") from None
         return marker
 
     @property
@@ -64,6 +71,18 @@ class KvSensitive:
         """The declared sets, files by their path as text."""
         declared = [self.prompts] if isinstance(self.prompts, str | PathLike | PromptSet) else self.prompts
         return tuple(os.fspath(s) if isinstance(s, PathLike) else s for s in declared)
+
+    def serving_conditions(self) -> tuple[Condition, ...]:
+        """Return the declared conditions. Raises ValueError for one that does not exist or makes none."""
+        declared: Any = self.conditions
+        if isinstance(declared, Mapping):
+            if not all(isinstance(arguments, Mapping) for arguments in declared.values()):
+                raise ValueError("in a mapping every name has engine arguments, a mapping too")
+            return tuple(condition(name, arguments) for name, arguments in declared.items())
+        for name in declared:
+            if name not in SHIPPED:
+                raise ValueError(f"there is no {name!r}; there are {', '.join(SHIPPED)}")
+        return tuple(SHIPPED[name] for name in declared)
 
     def admits(self, target: Target) -> bool:
         """Whether the test is to run on a target, by its dtype (or variant) and model."""

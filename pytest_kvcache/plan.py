@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pytest_kvcache.records import EngineSpec, PromptSet
+from pytest_kvcache.conditions import BATCH, Condition
+from pytest_kvcache.errors import UsageError
+from pytest_kvcache.records import EngineSpec, Manner, PromptSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,14 @@ class Target:
         dtype = self.baseline.kv_cache_dtype
         return replace(self, id=self.baseline_id, spec=self.baseline, kv_dtype=dtype, variant=None)
 
+    def under(self, condition: Condition) -> Target:
+        """Return this target as it is served under a condition: itself, or its twin."""
+        if not condition.engine_args:
+            return self
+        arguments = dict(self.spec.engine_args) | dict(condition.engine_args)
+        spec = replace(self.spec, engine_args=tuple(sorted(arguments.items())))
+        return replace(self, id=f"{self.id}+{condition.name}", spec=spec)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -56,6 +66,9 @@ class Request:
     """Needs the scores of the baseline's texts by both engines; implies the baseline's outputs."""
     with_golden: bool = False
     """Needs the target's own goldens, and its engine's scores of their texts."""
+    conditions: tuple[Condition, ...] = ()
+    """Needs what the target gives the baseline's texts under each of these, and in a plain batch; implies
+    the baseline's outputs."""
     ad_hoc: bool = False
     """May ask the engine for more than is declared."""
 
@@ -68,7 +81,7 @@ class Request:
 
     @property
     def is_paired(self) -> bool:
-        return self.with_baseline or self.with_scores
+        return self.with_baseline or self.with_scores or bool(self.conditions)
 
     @property
     def goldens(self) -> tuple[EngineSpec, ...]:
@@ -87,6 +100,14 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
+class Following:
+    """Texts to be scored by decoding along them, under one serving condition."""
+
+    texts: Texts
+    manner: Manner
+
+
+@dataclass(frozen=True, slots=True)
 class EngineJob:
     """Everything one engine is asked for in its one life."""
 
@@ -97,6 +118,8 @@ class EngineJob:
     generate: tuple[PromptSet, ...]
     score: tuple[Texts, ...]
     """Its baseline's texts, its own if it is one, and its goldens' where a test asks for them."""
+    follow: tuple[Following, ...] = ()
+    """Its baseline's texts again, where a test asks for serving conditions."""
     keep_alive: bool = False
     """Stay started when the declared work is done: a test may ask for more."""
 
@@ -106,8 +129,14 @@ class EngineJob:
             self,
             generate=_distinct((*self.generate, *other.generate)),
             score=_distinct_texts((*self.score, *other.score)),
+            follow=_distinct_followings((*self.follow, *other.follow)),
             keep_alive=self.keep_alive or other.keep_alive,
         )
+
+    @property
+    def reads(self) -> tuple[Texts, ...]:
+        """The texts that it needs."""
+        return _distinct_texts((*self.score, *(each.texts for each in self.follow)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +163,8 @@ def make_plan(requests: Sequence[Request]) -> Plan:
     """Group requests by engine. The result depends only on the requests and their order."""
     plan = Plan(())
     for request in requests:
-        plan = plan.extended(Plan(_jobs_of(request), _goldens_of(request)))
+        asked = (*_jobs_of(request), *_jobs_of_twins(request))
+        plan = plan.extended(Plan(asked, _goldens_of(request)))
     models = list(dict.fromkeys(job.spec.model for job in plan.jobs))
     jobs = sorted(plan.jobs, key=lambda job: (models.index(job.spec.model), job.spec != job.baseline))
     return replace(plan, jobs=tuple(jobs))
@@ -153,11 +183,33 @@ def _jobs_of(request: Request) -> tuple[EngineJob, ...]:
             baseline=side.baseline,
             generate=_distinct(request.prompt_sets),
             score=_distinct_texts(of_baseline + of_golden if side == target else of_baseline),
+            follow=_followings(request, target) if side == target else (),
             keep_alive=request.ad_hoc and side == target,
         )
         for side in request.sides
         if side.spec.golden is None
     )
+
+
+def _jobs_of_twins(request: Request) -> tuple[EngineJob, ...]:
+    twins = [request.target.under(condition) for condition in request.conditions]
+    return tuple(
+        EngineJob(twin.id, twin.spec, twin.baseline, generate=(), score=(), follow=_followings(request, twin))
+        for twin in twins
+        if twin.spec != request.target.spec
+    )
+
+
+def _followings(request: Request, served: Target) -> tuple[Following, ...]:
+    """Return what an engine follows: the target's own, or a twin's."""
+    manners = [
+        condition.manner
+        for condition in ((BATCH, *request.conditions) if request.conditions else ())
+        if request.target.under(condition).spec == served.spec
+    ]
+    scored = filter(is_scored, request.prompt_sets)
+    texts = [Texts(prompt_set, served.baseline) for prompt_set in scored]
+    return _distinct_followings([Following(each, manner) for each in texts for manner in manners])
 
 
 def _goldens_of(request: Request) -> tuple[Texts, ...]:
@@ -176,9 +228,25 @@ def is_scored(prompt_set: PromptSet) -> bool:
     return not (prompt_set.sampling.penalised or prompt_set.is_tasks)
 
 
+def scored_sets(prompt_sets: Sequence[PromptSet], wanted_for: str) -> tuple[PromptSet, ...]:
+    """Return the sets whose texts are scored. Raises `UsageError` if none is."""
+    scored = tuple(filter(is_scored, prompt_sets))
+    if not scored:
+        names = ", ".join(prompt_set.name for prompt_set in prompt_sets)
+        raise UsageError(
+            f"{names}: tasks and penalised sets are not scored; declare another set for {wanted_for}"
+        )
+    return scored
+
+
 def _distinct(prompt_sets: Sequence[PromptSet]) -> tuple[PromptSet, ...]:
     return tuple({s.key: s for s in prompt_sets}.values())
 
 
 def _distinct_texts(texts: Sequence[Texts]) -> tuple[Texts, ...]:
     return tuple({(each.writer, each.prompt_set.key): each for each in texts}.values())
+
+
+def _distinct_followings(followings: Sequence[Following]) -> tuple[Following, ...]:
+    keys = {(each.texts.writer, each.texts.prompt_set.key, each.manner): each for each in followings}
+    return tuple(keys.values())

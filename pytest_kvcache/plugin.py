@@ -6,27 +6,35 @@ needs, the package's own records included, is imported when there is one.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kvcache.errors import UsageError
-from pytest_kvcache.options import add_options, are_given
+from pytest_kvcache.options import add_options, are_given, asks_for_dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_kvcache.handle import EngineHandle
     from pytest_kvcache.policy import Limits
-    from pytest_kvcache.records import PlannedGoldens, PlannedOutputs, PlannedScores, Verdict
+    from pytest_kvcache.records import (
+        PlannedConditions,
+        PlannedGoldens,
+        PlannedOutputs,
+        PlannedScores,
+        Verdict,
+    )
     from pytest_kvcache.run import Run
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 
 MARKERS = (
     (
-        "kv_sensitive(prompts=..., max_tokens=..., dtypes=..., models=...): the test's output depends on "
-        "the kv dtype; its prompt sets are generated whole, once per engine (pytest-kvcache)"
+        "kv_sensitive(prompts=..., max_tokens=..., dtypes=..., models=..., conditions=...): the test's "
+        "output depends on the kv dtype; its prompt sets are generated whole, once per engine "
+        "(pytest-kvcache)"
     ),
     "kv_smoke: decides in minutes; the default tier of the shipped suites (pytest-kvcache)",
     "kv_full: sees more and takes longer; runs where -m asks for it (pytest-kvcache)",
@@ -54,6 +62,16 @@ def pytest_configure(config: pytest.Config) -> None:
             _begin_run(config)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Have ``-n auto`` mean a worker for each device of engines, if kv dtypes were asked for."""
+    if not asks_for_dtypes(config) or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    from pytest_kvcache.engines.devices import available_devices, device_kind
+
+    return len(available_devices(device_kind()))
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +112,17 @@ def kv_baseline_scores(request: pytest.FixtureRequest, vllm_engine: EngineHandle
 
 
 @pytest.fixture
+def kv_conditions(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> PlannedConditions:
+    """What the target gives the baseline's texts in a plain batch and under the test's serving conditions.
+
+    A condition that cannot come about here skips the test; one that could and did not is an error.
+    """
+    from pytest_kvcache.judging import give_conditions
+
+    return give_conditions(request.config.stash[RUN], request.node, vllm_engine.target)
+
+
+@pytest.fixture
 def kv_golden(request: pytest.FixtureRequest, vllm_engine: EngineHandle) -> PlannedGoldens:
     """What the target once wrote for the test's own prompt sets, and what it thinks of those texts today."""
     return request.config.stash[RUN].goldens(request.node, vllm_engine.target)
@@ -128,7 +157,8 @@ def _begin_run(config: pytest.Config) -> None:
     from pytest_kvcache.ending import Ending
     from pytest_kvcache.judging import Judging
     from pytest_kvcache.run import Run
+    from pytest_kvcache.scheduling import Scheduling
 
     run = config.stash[RUN] = Run(config, settings)
-    for hooks in (Collecting(run), Judging(run), Ending(run)):
+    for hooks in (Collecting(run), Scheduling(run), Judging(run), Ending(run)):
         config.pluginmanager.register(hooks, f"kvcache-{type(hooks).__name__.lower()}")

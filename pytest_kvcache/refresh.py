@@ -135,7 +135,7 @@ class Refresh:
 def wants_of(request: Request) -> tuple[Want, ...]:
     """Return the goldens that one test needs: of its baseline where it compares, of its target by name."""
     wants: list[Want] = []
-    if request.with_baseline or request.with_scores:
+    if request.is_paired:
         wants += [Want(request.target.of_baseline(), s, is_baseline=True) for s in request.prompt_sets]
     if request.with_golden:
         is_baseline = request.target.is_baseline

@@ -28,9 +28,18 @@ from pytest_kvcache.text import printable
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_kvcache.conditions import Condition
+    from pytest_kvcache.engines.devices import DevicePool
     from pytest_kvcache.engines.pool import Notify
     from pytest_kvcache.handle import EngineHandle
-    from pytest_kvcache.records import PlannedGoldens, PlannedOutputs, PlannedScores, PromptSet, Verdict
+    from pytest_kvcache.records import (
+        PlannedConditions,
+        PlannedGoldens,
+        PlannedOutputs,
+        PlannedScores,
+        PromptSet,
+        Verdict,
+    )
     from pytest_kvcache.session import Session
     from pytest_kvcache.updating import Updating
 
@@ -77,7 +86,6 @@ class Run:
         """The session over the finished plan, made when first needed."""
         if self._session is None:
             from pytest_kvcache.cache_use import open_cache
-            from pytest_kvcache.engines.devices import DevicePool
             from pytest_kvcache.engines.launch import child_engine_factory
             from pytest_kvcache.golden_use import finder
             from pytest_kvcache.session import Session
@@ -85,7 +93,7 @@ class Run:
             timeout = self.settings.timeout
             factory = self.config.hook.pytest_kvcache_engine_factory(config=self.config, timeout=timeout)
             start_engine = factory or child_engine_factory(timeout)
-            devices = DevicePool(self._workers)
+            devices = self.devices(self._workers)
             self._session = Session(
                 make_plan(self.requests),
                 self.store(),
@@ -97,6 +105,14 @@ class Run:
             )
         return self._session
 
+    def devices(self, workers: int) -> DevicePool:
+        """Return the devices of the run's engines, of which so many workers run one each."""
+        from pytest_kvcache.engines.devices import DevicePool
+
+        engines = {spec for target in self.targets for spec in (target.spec, target.baseline)}
+        to_start = [spec for spec in engines if spec.golden is None]
+        return DevicePool(max(1, min(workers, len(to_start))))
+
     def store(self) -> RunStore:
         """Return the run store; its directory is made when first asked for."""
         make_run_directory(self.directory)
@@ -106,6 +122,10 @@ class Run:
         """Return the test's own prompt sets."""
         marker = declared_marker(item, self.policy)
         return tuple(self._prompts.load(s, item.path.parent, marker.max_tokens) for s in marker.prompt_sets)
+
+    def conditions(self, item: pytest.Item) -> tuple[Condition, ...]:
+        """Return the serving conditions that the test declares."""
+        return declared_marker(item, self.policy).serving_conditions()
 
     def release(self) -> None:
         """End the engine, if one runs, and the line that tells of it."""
@@ -130,6 +150,11 @@ class Run:
         from pytest_kvcache.handle import planned_scores
 
         return planned_scores(self.session, target, self.prompt_sets(item))
+
+    def scores_under_conditions(self, item: pytest.Item, target: Target) -> PlannedConditions:
+        from pytest_kvcache.serving import planned_conditions
+
+        return planned_conditions(self.session, target, self.prompt_sets(item), self.conditions(item))
 
     def goldens(self, item: pytest.Item, target: Target) -> PlannedGoldens:
         from pytest_kvcache.handle import planned_goldens

@@ -23,6 +23,7 @@ from typing import Literal, TypeVar
 
 from pytest_kvcache import verdicts
 from pytest_kvcache.cache import GenerationCache, no_cache
+from pytest_kvcache.conditions import Condition
 from pytest_kvcache.dtypes import is_quantized
 from pytest_kvcache.engines import Engine, EngineFactory
 from pytest_kvcache.engines.devices import DevicePool
@@ -35,6 +36,7 @@ from pytest_kvcache.records import (
     EngineSpec,
     Excerpt,
     Golden,
+    Manner,
     OutputSet,
     PromptSet,
     Provenance,
@@ -43,6 +45,7 @@ from pytest_kvcache.records import (
     Verdict,
     content_key,
 )
+from pytest_kvcache.remaining import is_done, unfollowed, ungenerated, unscored, without_floor
 from pytest_kvcache.seeding import FindGolden, no_goldens, seed
 from pytest_kvcache.store import RunStore
 
@@ -87,9 +90,7 @@ class Session:
         `EngineError` if either engine broke or refused the set, or its golden holds no scores, and
         `UsageError` for a penalised set and for tasks: their texts are not scored.
         """
-        if not is_scored(prompt_set):
-            why = "holds tasks" if prompt_set.is_tasks else "is sampled under penalties"
-            raise UsageError(f"{prompt_set.name} {why}, and such texts are not scored")
+        _check_scored(prompt_set)
         writer = text_of or target.baseline
         of_golden = writer == target.golden
         self._include(Request(target, (prompt_set,), with_scores=not of_golden, with_golden=of_golden))
@@ -98,6 +99,22 @@ class Session:
             prompt_set,
             [target.spec, writer],
             lambda: self._store.scores(target.spec, prompt_set, writer),
+        )
+
+    def scores_under(self, target: Target, prompt_set: PromptSet, condition: Condition) -> ScoreSet:
+        """Return the target's scores of its baseline's texts under a serving condition, by decoding.
+
+        Raises as `scores` does, also where the twin that the condition needs broke.
+        """
+        _check_scored(prompt_set)
+        self._include(Request(target, (prompt_set,), conditions=(condition,)))
+        served, writer, manner = target.under(condition), target.baseline, condition.manner
+        return self._await(
+            served,
+            prompt_set,
+            [served.spec, writer],
+            lambda: self._store.followed(served.spec, prompt_set, writer, manner),
+            manner,
         )
 
     def floor(self, target: Target, prompt_set: PromptSet) -> ScoreSet:
@@ -152,7 +169,7 @@ class Session:
         All that is planned for it is done first, so that it need not start again for that.
         """
         self._include(Request(target, (), ad_hoc=True))
-        while not self._is_done(self._job(target)):
+        while not is_done(self._job(target), self._store):
             self._help_or_wait(self._job(target))
         failure = self._store.failure(target.spec)
         if failure is not None:
@@ -188,10 +205,11 @@ class Session:
         prompt_set: PromptSet,
         needs: Sequence[EngineSpec],
         read: Callable[[], _T | None],
+        manner: Manner | None = None,
     ) -> _T:
         while (entry := read()) is None:
             for spec in needs:
-                failure = self._store.failure(spec, prompt_set)
+                failure = self._store.failure(spec, prompt_set, manner if spec == target.spec else None)
                 if failure is not None:
                     raise EngineError(failure)
             if target.spec.golden is not None:
@@ -213,19 +231,19 @@ class Session:
         for job in sorted(
             self._plan.jobs, key=lambda job: (job.spec != wanted.spec, job.spec != wanted.baseline)
         ):
-            if self._is_done(job) or not self._may_start(job) or self._is_elsewhere(job, wanted):
+            if is_done(job, self._store) or not self._may_start(job) or self._is_elsewhere(job, wanted):
                 continue
             with self._store.claim(job.spec) as ours:
-                if ours and not self._is_done(job):
+                if ours and not is_done(job, self._store):
                     self._cache.take(self._store, job)
-                    if not self._is_done(job):
+                    if not is_done(job, self._store):
                         self._run(job)
                     return True
         return False
 
     def _may_start(self, job: EngineJob) -> bool:
         """Whether all that the job scores is written, or being written by a running baseline."""
-        awaited = {texts.writer for texts in job.score if self._is_awaited(job, texts)}
+        awaited = {texts.writer for texts in job.reads if self._is_awaited(job, texts)}
         return all(map(self._store.is_running, awaited))
 
     def _is_elsewhere(self, job: EngineJob, wanted: EngineJob) -> bool:
@@ -240,53 +258,13 @@ class Session:
             and self._store.failure(texts.writer, texts.prompt_set) is None
         )
 
-    def _is_done(self, job: EngineJob) -> bool:
-        return not (self._ungenerated(job) or self._unscored(job) or self._without_floor(job))
-
-    def _ungenerated(self, job: EngineJob) -> list[PromptSet]:
-        return [
-            s
-            for s in job.generate
-            if self._store.failure(job.spec, s) is None and not self._store.has_outputs(job.spec, s)
-        ]
-
-    def _unscored(self, job: EngineJob) -> list[Texts]:
-        """Return the texts that the job has still to score; not those that will never be."""
-        return [
-            texts
-            for texts in job.score
-            if self._store.failure(job.spec, texts.prompt_set) is None
-            and self._store.failure(texts.writer, texts.prompt_set) is None
-            and not self._store.has_scores(job.spec, texts.prompt_set, texts.writer)
-        ]
-
-    def _without_floor(self, job: EngineJob) -> list[PromptSet]:
-        """Return the sets for which the job has still to score some of its own texts one at a time."""
-        return [
-            texts.prompt_set
-            for texts in job.score
-            if texts.writer == job.spec
-            and self._store.failure(job.spec, texts.prompt_set) is None
-            and not self._store.has_floor(job.spec, texts.prompt_set)
-        ]
-
     def _run(self, job: EngineJob) -> None:
         """Run a claimed job to its end, or keep the reason why it could not be."""
         try:
             life = self._start(job)
-            for prompt_set in self._ungenerated(job):
-                with self._refusal_kept(job, prompt_set):
-                    self._store.put_outputs(life.generate(prompt_set))
-            for texts in self._unscored(job):
-                written = self._written(texts)
-                if written is not None:
-                    with self._refusal_kept(job, texts.prompt_set):
-                        self._store.put_scores(life.score(written))
-            for prompt_set in self._without_floor(job):
-                own = self._store.outputs(job.spec, prompt_set)
-                assert own is not None, "it scores what it has written"
-                with self._refusal_kept(job, prompt_set):
-                    self._store.put_floor(life.score_alone(own))
+            self._generate(job, life)
+            self._score(job, life)
+            self._follow(job, life)
             self._cache.keep(self._store, job, life.engine.provenance)
         except EngineError as error:
             self._store.put_failure(job.spec, str(error))
@@ -294,13 +272,48 @@ class Session:
         if not job.keep_alive:
             self.release()
 
+    def _generate(self, job: EngineJob, life: Life) -> None:
+        for prompt_set in ungenerated(job, self._store):
+            with self._refusal_kept(job, prompt_set):
+                self._keep_outputs(job, life.generate(prompt_set))
+
+    def _score(self, job: EngineJob, life: Life) -> None:
+        for texts in unscored(job, self._store):
+            written = self._written(texts)
+            if written is not None:
+                with self._refusal_kept(job, texts.prompt_set):
+                    self._store.put_scores(life.score(written))
+        for prompt_set in without_floor(job, self._store):
+            own = self._store.outputs(job.spec, prompt_set)
+            assert own is not None, "it scores what it has written"
+            with self._refusal_kept(job, prompt_set):
+                self._store.put_floor(life.score_alone(own))
+
+    def _follow(self, job: EngineJob, life: Life) -> None:
+        for following in unfollowed(job, self._store):
+            written = self._written(following.texts)
+            if written is not None:
+                with self._refusal_kept(job, following.texts.prompt_set, following.manner):
+                    self._store.put_followed(life.follow(written, following.manner))
+
+    def _keep_outputs(self, job: EngineJob, outputs: OutputSet) -> None:
+        """Keep outputs, and say so where the cache had no room for all of them at once."""
+        self._store.put_outputs(outputs)
+        if preemptions := outputs.counts.preemptions:
+            self._store.put_note(
+                f"{job.label} preempted {preemptions} times while it wrote {outputs.prompt_set.name}: its kv "
+                "cache has no room for the whole set at once, which may change outputs; give it more memory"
+            )
+
     @contextmanager
-    def _refusal_kept(self, job: EngineJob, prompt_set: PromptSet) -> Iterator[None]:
+    def _refusal_kept(
+        self, job: EngineJob, prompt_set: PromptSet, manner: Manner | None = None
+    ) -> Iterator[None]:
         """Keep a refusal for its set alone: the engine lives, and other tests' sets may do."""
         try:
             yield
         except RequestError as error:
-            self._store.put_failure(job.spec, str(error), prompt_set)
+            self._store.put_failure(job.spec, str(error), prompt_set, manner)
 
     def _start(self, job: EngineJob) -> Life:
         return self._pool.get(
@@ -383,3 +396,9 @@ class Session:
             candidate_scores=self.scores(target, prompt_set) if scored else None,
             floor_scores=self.floor(target, prompt_set) if scored else None,
         )
+
+
+def _check_scored(prompt_set: PromptSet) -> None:
+    if not is_scored(prompt_set):
+        why = "holds tasks" if prompt_set.is_tasks else "is sampled under penalties"
+        raise UsageError(f"{prompt_set.name} {why}, and such texts are not scored")

@@ -7,8 +7,10 @@ are free when it dies.
     ROOT/engines/SPEC/outputs-SET.jsonl           a header line, then one `Output` a line
     ROOT/engines/SPEC/scores-SET-TEXT.msgpack.xz  a `ScoreSet`: most of it is numbers, so compressed
     ROOT/engines/SPEC/floor-SET.msgpack.xz        a `ScoreSet`: some texts, one at a time
+    ROOT/engines/SPEC/followed-MANNER-SET-TEXT.msgpack.xz  a `ScoreSet` of a serving condition
     ROOT/engines/SPEC/failure.txt                 why the engine broke, one line
     ROOT/engines/SPEC/refused-SET.txt             why the engine refused one set and lived on, one line
+    ROOT/engines/SPEC/refused-MANNER-SET.txt      why it did not follow the texts of one set in one manner
     ROOT/engines/SPEC/cached-SET                  a mark: something for this set comes from another run
     ROOT/engines/SPEC/report-TIME.json            an `EngineReport` for each life of the engine that has ended
     ROOT/engines/SPEC/reserved                    a mark: only the worker that has the engine's tests runs it
@@ -36,10 +38,12 @@ import msgspec
 from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.files import slug, write_atomically
 from pytest_kvcache.records import (
+    Counts,
     Declared,
     EngineReport,
     EngineSpec,
     Excerpt,
+    Manner,
     Output,
     OutputSet,
     PromptSet,
@@ -60,6 +64,7 @@ class _OutputsHeader(msgspec.Struct, frozen=True):
     prompt_set: PromptSet
     provenance: Provenance
     seconds: float
+    counts: Counts = Counts()
     format: int = OUTPUTS_FORMAT
 
 
@@ -94,7 +99,7 @@ class RunStore:
             return None
         header, outputs = entry
         # The set under its present name: equal sets share one entry whatever they are called.
-        return OutputSet(header.spec, prompt_set, header.provenance, outputs, header.seconds)
+        return OutputSet(header.spec, prompt_set, header.provenance, outputs, header.seconds, header.counts)
 
     def read_goldens(self) -> tuple[OutputSet, ...]:
         """Return what goldens have put here, in an order of their own."""
@@ -108,7 +113,7 @@ class RunStore:
 
     def put_outputs(self, entry: OutputSet, *, under: EngineSpec | None = None) -> None:
         """Keep outputs; a golden's ``under`` the engine that it stands for, which may be asked otherwise."""
-        header = _OutputsHeader(entry.spec, entry.prompt_set, entry.provenance, entry.seconds)
+        header = _OutputsHeader(entry.spec, entry.prompt_set, entry.provenance, entry.seconds, entry.counts)
         _write_lines(self.outputs_file(under or entry.spec, entry.prompt_set), header, entry.outputs)
 
     def scores(self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec) -> ScoreSet | None:
@@ -125,6 +130,21 @@ class RunStore:
     def put_floor(self, entry: ScoreSet) -> None:
         _write_scores(self.floor_file(entry.spec, entry.prompt_set), entry)
 
+    def followed(
+        self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec, manner: Manner
+    ) -> ScoreSet | None:
+        """Return what ``spec`` gave the texts that ``text_of`` wrote for the set, followed in one manner."""
+        return _read_scores(self.followed_file(spec, prompt_set, text_of.key, manner), prompt_set)
+
+    def put_followed(self, entry: ScoreSet) -> None:
+        assert entry.manner is not None, "it was followed in some manner"
+        _write_scores(self.followed_file(entry.spec, entry.prompt_set, entry.text_of, entry.manner), entry)
+
+    def has_followed(
+        self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec, manner: Manner
+    ) -> bool:
+        return self.followed_file(spec, prompt_set, text_of.key, manner).exists()
+
     def has_floor(self, spec: EngineSpec, prompt_set: PromptSet) -> bool:
         return self.floor_file(spec, prompt_set).exists()
 
@@ -134,16 +154,27 @@ class RunStore:
     def has_scores(self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec) -> bool:
         return self.scores_file(spec, prompt_set, text_of.key).exists()
 
-    def failure(self, spec: EngineSpec, prompt_set: PromptSet | None = None) -> str | None:
-        """Return why the engine broke, or refused this set, in one line; None if neither."""
+    def failure(
+        self, spec: EngineSpec, prompt_set: PromptSet | None = None, manner: Manner | None = None
+    ) -> str | None:
+        """Return why the engine broke, or refused this set, in one line; None if neither.
+
+        With a manner: why it did not follow the set's texts so.
+        """
         broke = _read_text(self._engine(spec) / "failure.txt")
         if broke is not None or prompt_set is None:
             return broke
-        return _read_text(self._engine(spec) / f"refused-{prompt_set.key}.txt")
+        return _read_text(self._engine(spec) / _refusal(prompt_set, manner))
 
-    def put_failure(self, spec: EngineSpec, message: str, prompt_set: PromptSet | None = None) -> None:
-        """Keep why the engine broke, or, with a set, why it refused that set alone."""
-        name = "failure.txt" if prompt_set is None else f"refused-{prompt_set.key}.txt"
+    def put_failure(
+        self,
+        spec: EngineSpec,
+        message: str,
+        prompt_set: PromptSet | None = None,
+        manner: Manner | None = None,
+    ) -> None:
+        """Keep why the engine broke, or, with a set, why it refused that set alone, or to follow it so."""
+        name = "failure.txt" if prompt_set is None else _refusal(prompt_set, manner)
         _write(self._engine(spec) / name, message.encode())
 
     def put_report(self, report: EngineReport) -> None:
@@ -173,6 +204,10 @@ class RunStore:
 
     def floor_file(self, spec: EngineSpec, prompt_set: PromptSet) -> Path:
         return self._engine(spec) / f"floor-{prompt_set.key}.msgpack.xz"
+
+    def followed_file(self, spec: EngineSpec, prompt_set: PromptSet, text_of: str, manner: Manner) -> Path:
+        """Return where scores belong of what the engine of key ``text_of`` wrote, followed in one manner."""
+        return self._engine(spec) / f"followed-{manner}-{prompt_set.key}-{text_of}.msgpack.xz"
 
     def mark_cached(self, spec: EngineSpec, prompt_set: PromptSet) -> None:
         """Say that something of this engine for this set comes from another run."""
@@ -256,6 +291,10 @@ class RunStore:
 
     def _running_mark(self, spec: EngineSpec) -> Path:
         return self._engine(spec) / "running"
+
+
+def _refusal(prompt_set: PromptSet, manner: Manner | None) -> str:
+    return f"refused-{prompt_set.key}.txt" if manner is None else f"refused-{manner}-{prompt_set.key}.txt"
 
 
 def _write_lines(path: Path, header: msgspec.Struct, records: Sequence[Any]) -> None:

@@ -13,6 +13,11 @@ engine arguments, so that a test says it where it says everything else:
 ``resolves_to`` the kv dtype that it says it resolved
 ``refuses_prompts`` refuses a penalised set of so many prompts, and lives on
 ``seconds``     how long each step takes
+``prompt_tokens`` how long every prompt is
+``preempts``    how many sequences it preempts in each batch; with ``num_gpu_blocks_override`` it does two
+``kept_delta_nll`` so much less again, for what it scores on a prefix cache that was not emptied
+``never_caches`` reads nothing from the prefix cache although it has one
+``cannot_follow`` answers with a failure where it is to score by decoding
 
 Arguments whose name begins with ``candidate_`` hold for quantized dtypes alone. Every start appends a
 line to the file named by ``$SCRIPTED_ENGINE_STARTS``.
@@ -38,6 +43,7 @@ from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.identity import model_identity
 from pytest_kvcache.engines.turns import generate_by_turns
 from pytest_kvcache.records import (
+    Counts,
     EngineSpec,
     Output,
     Prompt,
@@ -68,6 +74,10 @@ class Script:
             process = subprocess.Popen(["sleep", "600"], start_new_session=True)
             Path(arguments["grandchild"]).write_text(str(process.pid), encoding="ascii")
 
+    @property
+    def prompt_token_ids(self) -> tuple[int, ...]:
+        return tuple(range(1, 1 + self.arguments.get("prompt_tokens", 3)))
+
     def act(self, place: str) -> None:
         """Misbehave here if that was asked for."""
         time.sleep(self.arguments.get("seconds", 0))
@@ -94,7 +104,7 @@ class Script:
             attention_backend="SCRIPTED",
             block_size=16,
             kv_capacity_tokens=100_000,
-            prefix_caching=True,
+            prefix_caching=self.arguments.get("enable_prefix_caching", True),
             max_model_len=8192,
             device="script",
             device_ids=self.device_ids,
@@ -104,7 +114,7 @@ class Script:
             versions=(("vllm", "scripted"),),
             environment=(),
             seconds_to_load=0.0,
-            scoring_difference=0.001,
+            scoring_difference=None if self.arguments.get("cannot_follow") else 0.001,
         )
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Output:
@@ -116,13 +126,17 @@ class Script:
         if script == "empty":
             ids = []
         if script == "knows" and prompt.answer is not None:
-            return Output(prompt.id, (1, 2, 3), (1,), prompt.answer, "stop")
+            return Output(prompt.id, self.prompt_token_ids, (1,), prompt.answer, "stop")
         reason = "stop" if script == "empty" else "length"
-        return Output(prompt.id, (1, 2, 3), tuple(ids), text_of(ids), reason)
+        return Output(prompt.id, self.prompt_token_ids, tuple(ids), text_of(ids), reason)
 
-    def score(self, request: ScoreRequest, k: int, path: ScoringPath | None = None) -> Score:
+    def score(
+        self, request: ScoreRequest, k: int, path: ScoringPath | None = None, *, kept: bool = False
+    ) -> Score:
         dice = random.Random(f"{request.prompt_id}|{self.spec.kv_cache_dtype}|{path}")
         delta = float(self.arguments.get("delta_nll", 0.0))
+        if kept:
+            delta += self.arguments.get("kept_delta_nll", 0.0)
         n = len(request.token_ids)
         logprobs = [-1.0 - delta + dice.gauss(0.0, 0.01) for _ in range(n)]
         agree = 1.0 - min(0.9, delta)
@@ -136,6 +150,12 @@ class Script:
             struct.pack(f"<{n * k}f", *[p - j for p in logprobs for j in range(k)]),
             k,
         )
+
+    def counts(self, prompts: int, *, kept: bool = False) -> Counts:
+        """Return what its scheduler would have done for one batch."""
+        small = "num_gpu_blocks_override" in self.arguments
+        reads = kept and self.provenance().prefix_caching and not self.arguments.get("never_caches")
+        return Counts(2 * prompts if reads else 0, self.arguments.get("preempts", 2 if small else 0))
 
 
 def main() -> None:
@@ -179,7 +199,11 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
             script.act("scoring")
             if len(request.requests) == 1 and script.arguments.get("refuses_single_texts"):
                 raise RuntimeError("scripted refusal of a text alone")
-            return wire.Scores(tuple(script.score(r, request.top_k, request.path) for r in request.requests))
+            if request.path == "decode" and script.arguments.get("cannot_follow"):
+                raise RuntimeError("it cannot follow a given text")
+            kept = request.keep_prefix_cache
+            scores = [script.score(r, request.top_k, request.path, kept=kept) for r in request.requests]
+            return wire.Scores(tuple(scores), script.counts(len(scores), kept=kept))
 
 
 def record_start(start: wire.Start) -> None:

@@ -27,6 +27,7 @@ from pytest_kvcache.errors import EngineError, RequestError
 from pytest_kvcache.plan import Request, Target, make_plan
 from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import (
+    Counts,
     EngineSpec,
     Output,
     Prompt,
@@ -69,12 +70,22 @@ class ScriptedEngine:
                 raise RequestError("scripted refusal")
         return tuple(self.script.generate(prompt, sampling) for prompt in prompts)
 
+    @property
+    def counts(self) -> Counts:
+        return Counts()
+
     def score(
-        self, requests: Sequence[ScoreRequest], *, top_k: int = 20, path: ScoringPath | None = None
+        self,
+        requests: Sequence[ScoreRequest],
+        *,
+        top_k: int = 20,
+        path: ScoringPath | None = None,
+        keep_prefix_cache: bool = False,
     ) -> tuple[Score, ...]:
         with _failures():
             self.script.act("scoring")
-        return tuple(self.script.score(request, top_k, path) for request in requests)
+        kept = keep_prefix_cache
+        return tuple(self.script.score(request, top_k, path, kept=kept) for request in requests)
 
     def close(self) -> int:
         return 0

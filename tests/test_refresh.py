@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scripted
 
+from pytest_kvcache.conditions import BATCH
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.launch import child_engine_factory
 from pytest_kvcache.engines.pool import FLOOR_TOKENS
@@ -124,8 +125,12 @@ class TestWants:
     def test_who_compares_needs_the_baselines_goldens_and_who_asks_for_goldens_its_own(self) -> None:
         target = candidate()
         assert wants_of(Request(target, (PLAIN,))) == ()
-        for compares in ({"with_baseline": True}, {"with_scores": True}):
-            [want] = wants_of(Request(target, (PLAIN,), **compares))
+        for request in (
+            Request(target, (PLAIN,), with_baseline=True),
+            Request(target, (PLAIN,), with_scores=True),
+            Request(target, (PLAIN,), conditions=(BATCH,)),
+        ):
+            [want] = wants_of(request)
             assert (want.variant, want.is_baseline) == ("auto", True)
         [own] = wants_of(Request(target, (PLAIN,), with_golden=True))
         assert (own.variant, own.is_baseline) == ("fp8_e4m3", False)

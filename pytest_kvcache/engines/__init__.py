@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pytest_kvcache.engines.devices import Slot
 from pytest_kvcache.records import (
+    Counts,
     EngineSpec,
     Output,
     Prompt,
@@ -36,16 +37,27 @@ class Engine(Protocol):
     @property
     def provenance(self) -> Provenance: ...
 
+    @property
+    def counts(self) -> Counts:
+        """What the scheduler did for the last answer."""
+        ...
+
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Output, ...]:
         """Generate for all prompts in one batch on an empty prefix cache, in the prompts' order."""
         ...
 
     def score(
-        self, requests: Sequence[ScoreRequest], *, top_k: int = 20, path: ScoringPath | None = None
+        self,
+        requests: Sequence[ScoreRequest],
+        *,
+        top_k: int = 20,
+        path: ScoringPath | None = None,
+        keep_prefix_cache: bool = False,
     ) -> tuple[Score, ...]:
         """Return the log-probabilities of given texts, read through the kv cache, in the requests' order.
 
-        ``path`` overrides the way of scoring that the engine has proved by its probe.
+        ``path`` overrides the way of scoring that the engine has proved by its probe. The prefix cache is
+        emptied first unless it is to be kept.
         """
         ...
 

@@ -23,6 +23,7 @@ from pytest_kvcache.engines import ProgressReport, wire
 from pytest_kvcache.engines.devices import Slot
 from pytest_kvcache.errors import EngineError, RequestError
 from pytest_kvcache.records import (
+    Counts,
     EngineSpec,
     Output,
     Prompt,
@@ -57,6 +58,7 @@ class ChildEngine:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.spec: EngineSpec = start.spec
+        self.counts = Counts()
         self._log = log
         self._progress = progress
         self._timeout = timeout
@@ -91,12 +93,22 @@ class ChildEngine:
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Output, ...]:
         request = wire.Generate(tuple(prompts), sampling)
-        return self._ask(request, wire.Outputs, "generating").outputs
+        reply = self._ask(request, wire.Outputs, "generating")
+        self.counts = reply.counts
+        return reply.outputs
 
     def score(
-        self, requests: Sequence[ScoreRequest], *, top_k: int = 20, path: ScoringPath | None = None
+        self,
+        requests: Sequence[ScoreRequest],
+        *,
+        top_k: int = 20,
+        path: ScoringPath | None = None,
+        keep_prefix_cache: bool = False,
     ) -> tuple[Score, ...]:
-        return self._ask(wire.ScoreTexts(tuple(requests), top_k, path), wire.Scores, "scoring").scores
+        request = wire.ScoreTexts(tuple(requests), top_k, path, keep_prefix_cache)
+        reply = self._ask(request, wire.Scores, "scoring")
+        self.counts = reply.counts
+        return reply.scores
 
     def close(self) -> int:
         if self._closed:

@@ -11,10 +11,13 @@ from pytest_kvcache.engines import Engine, EngineFactory
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.errors import EngineError
 from pytest_kvcache.records import (
+    Counts,
     EngineReport,
     EngineSpec,
+    Manner,
     OutputSet,
     PromptSet,
+    Score,
     ScoreRequest,
     ScoreSet,
     ScoringPath,
@@ -69,7 +72,7 @@ class Life:
         began = time.monotonic()
         outputs = self.engine.generate(prompt_set.prompts, prompt_set.sampling)
         seconds = self._count("generate", began, sum(len(output.token_ids) for output in outputs))
-        return OutputSet(self.spec, prompt_set, self.engine.provenance, outputs, seconds)
+        return OutputSet(self.spec, prompt_set, self.engine.provenance, outputs, seconds, self.engine.counts)
 
     def score(self, texts: OutputSet) -> ScoreSet:
         """Score all texts of an output set that have any token, in one batch."""
@@ -79,6 +82,23 @@ class Life:
         scores = self.engine.score(requests, top_k=TOP_K) if requests else ()
         seconds = self._count("score", began, sum(len(request.token_ids) for request in requests))
         return ScoreSet(self.spec, texts.prompt_set, texts.spec.key, scores, seconds)
+
+    def follow(self, texts: OutputSet, manner: Manner) -> ScoreSet:
+        """Score all texts of an output set that have any token, by decoding along them in one manner."""
+        self._begin("following")
+        requests = [ScoreRequest(o.prompt_id, o.prompt_token_ids, o.token_ids) for o in texts if o.token_ids]
+        began = time.monotonic()
+        batches = [[request] for request in requests] if manner == "alone" else [requests]
+        scores: tuple[Score, ...] = ()
+        counts = Counts(0, 0)
+        if manner == "again":
+            self.engine.score(requests, top_k=TOP_K, path="decode")
+        for batch in batches:
+            keep = manner == "again"
+            scores += self.engine.score(batch, top_k=TOP_K, path="decode", keep_prefix_cache=keep)
+            counts += self.engine.counts
+        seconds = self._count("score", began, sum(len(request.token_ids) for request in requests))
+        return ScoreSet(self.spec, texts.prompt_set, texts.spec.key, scores, seconds, manner, counts)
 
     def score_alone(self, texts: OutputSet) -> ScoreSet:
         """Score the beginnings of some texts again, each by itself.

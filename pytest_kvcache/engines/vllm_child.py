@@ -21,8 +21,12 @@ from typing import Any
 
 from pytest_kvcache.dtypes import canonical_dtype, check_runnable, cpu_name, is_quantized, kernel_flags
 from pytest_kvcache.engines import wire
+from pytest_kvcache.engines.attention import Layer, kind_of_scales, quantized_scales, read_layers
 from pytest_kvcache.engines.identity import model_identity, text_hash
+from pytest_kvcache.engines.kv_scales import announces_scales, check_scales
+from pytest_kvcache.engines.model_files import loaded_directory
 from pytest_kvcache.engines.turns import generate_by_turns
+from pytest_kvcache.engines.vllm_counts import Counter
 from pytest_kvcache.engines.vllm_scoring import Scorer, following_arguments, probe_requests
 from pytest_kvcache.errors import EngineError, KvCacheError
 from pytest_kvcache.records import (
@@ -86,9 +90,13 @@ class Server:
         if self._model is None:
             raise EngineError("asked for work before it was started")
         if isinstance(request, wire.Generate):
-            return wire.Outputs(self._model.generate(request.prompts, request.sampling))
+            outputs = self._model.generate(request.prompts, request.sampling)
+            return wire.Outputs(outputs, self._model.counter.take())
         assert isinstance(request, wire.ScoreTexts)
-        return wire.Scores(self._model.score(request.requests, request.top_k, request.path))
+        scores = self._model.score(
+            request.requests, request.top_k, request.path, keep_prefix_cache=request.keep_prefix_cache
+        )
+        return wire.Scores(scores, self._model.counter.take())
 
 
 class VllmModel:
@@ -108,8 +116,10 @@ class VllmModel:
         self._tokenizer: Any = self.llm.get_tokenizer()
         self.seconds_to_load = time.monotonic() - began
         config = self.llm.llm_engine.vllm_config
-        self._scorer = Scorer(config, lambda *work: self._run("scoring", *work))
+        self.counter = Counter(self.llm)
+        self._scorer = Scorer(config, lambda *work: self._batch("scoring", *work))
         self._scorer.probe(probe_requests(self._tokenizer.encode, config.model_config.max_model_len - 1))
+        self.counter.take()
 
     def _arguments(self) -> dict[str, Any]:
         spec = self._start.spec
@@ -154,14 +164,17 @@ class VllmModel:
         )
 
     def score(
-        self, requests: Sequence[ScoreRequest], top_k: int, path: ScoringPath | None
+        self,
+        requests: Sequence[ScoreRequest],
+        top_k: int,
+        path: ScoringPath | None,
+        *,
+        keep_prefix_cache: bool,
     ) -> tuple[Score, ...]:
+        if not keep_prefix_cache:
+            self._empty_prefix_cache()
         self._check_lengths([[*request.prompt_token_ids, *request.token_ids] for request in requests], 0)
         return self._scorer.score(requests, top_k, path)
-
-    def _run(self, phase: str, inputs: list[list[int]], parameters: Any, steps: int) -> list[Any]:
-        self._empty_prefix_cache()
-        return self._batch(phase, inputs, parameters, steps)
 
     def _empty_prefix_cache(self) -> None:
         if not self.llm.reset_prefix_cache():
@@ -172,6 +185,7 @@ class VllmModel:
         prompts = [{"prompt_token_ids": ids} for ids in inputs]
         with self._steps_reported(phase, steps):
             results: list[Any] = self.llm.generate(prompts, parameters, use_tqdm=False)
+        self.counter.add(results)
         return results
 
     def _check_lengths(self, inputs: list[list[int]], max_tokens: int) -> None:
@@ -237,13 +251,19 @@ class VllmModel:
         resolved = "+".join(dtypes)
         quantized = is_quantized(resolved)
         template = getattr(self._tokenizer, "chat_template", None)
+        model_id = model_identity(start.model_path, model.hf_config, Path(start.cache_dir))
+        checkpoint_scales, scales_differ = check_scales(
+            quantized_scales(layers),
+            loaded_directory(start.model_path, model_id),
+            announced=announces_scales(getattr(model.hf_config, "quantization_config", None)),
+        )
         return Provenance(
             model=start.spec.model,
             model_path=start.model_path,
-            model_id=model_identity(start.model_path, model.hf_config, Path(start.cache_dir)),
+            model_id=model_id,
             kv_cache_dtype=resolved,
             kv_cache_quantized=quantized,
-            kv_scales=_kv_scales(layers) if quantized else "none",
+            kv_scales=kind_of_scales(layers) if quantized else "none",
             model_dtype=_torch_name(model.dtype),
             quantization=model.quantization,
             chat_template_sha256=text_hash(str(template)) if template else None,
@@ -270,11 +290,15 @@ class VllmModel:
             scoring_difference=self._scorer.difference,
             max_num_seqs=config.scheduler_config.max_num_seqs,
             max_num_batched_tokens=config.scheduler_config.max_num_batched_tokens,
+            enforce_eager=bool(model.enforce_eager),
+            chunked_prefill=bool(config.scheduler_config.enable_chunked_prefill),
+            checkpoint_scales=checkpoint_scales,
+            scales_differ=scales_differ,
         )
 
-    def _attention_layers(self) -> list[tuple[str, float, float, str]]:
-        """Return (kv dtype, k scale, v scale, backend) of every attention layer as vLLM built it."""
-        layers: list[tuple[str, float, float, str]] = self.llm.apply_model(_read_attention_layers)[0]
+    def _attention_layers(self) -> list[Layer]:
+        """Return every attention layer as vLLM built it."""
+        layers: list[Layer] = self.llm.apply_model(read_layers)[0]
         if not layers:
             raise EngineError("no attention layer with a kv cache was found in the model: nothing to judge")
         return layers
@@ -333,25 +357,12 @@ def _cpu_defaults() -> dict[str, Any]:
     return defaults
 
 
-def _read_attention_layers(model: Any) -> list[tuple[str, float, float, str]]:
-    layers = []
-    for module in model.modules():
-        if hasattr(module, "kv_cache_dtype") and hasattr(module, "attn_backend"):
-            k_scale, v_scale = (float(getattr(module, name, 1.0)) for name in ("_k_scale", "_v_scale"))
-            layers.append((str(module.kv_cache_dtype), k_scale, v_scale, str(module.attn_backend.get_name())))
-    return layers
-
-
 def _resolved_dtype(kv_cache_dtype: str, model_dtype: Any) -> str:
     return _torch_name(model_dtype) if kv_cache_dtype == "auto" else canonical_dtype(kv_cache_dtype)
 
 
 def _torch_name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _kv_scales(layers: Sequence[tuple[str, float, float, str]]) -> str:
-    return "unit" if all(k == v == 1.0 for _, k, v, _ in layers) else "calibrated"
 
 
 def _kv_capacity(cache: Any) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pytest_kvcache.records import (
+    Counts,
     EngineSpec,
     Output,
     Prompt,
@@ -51,6 +52,7 @@ class ScoreTexts(msgspec.Struct, tag=True, frozen=True):
     top_k: int
     path: ScoringPath | None = None
     """The way to score; None for the one that the engine's probe chose."""
+    keep_prefix_cache: bool = False
 
 
 class Stop(msgspec.Struct, tag=True, frozen=True):
@@ -63,10 +65,12 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 class Outputs(msgspec.Struct, tag=True, frozen=True):
     outputs: tuple[Output, ...]
+    counts: Counts = Counts()
 
 
 class Scores(msgspec.Struct, tag=True, frozen=True):
     scores: tuple[Score, ...]
+    counts: Counts = Counts()
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):

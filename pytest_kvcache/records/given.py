@@ -10,6 +10,28 @@ from pytest_kvcache.records.asked import EngineSpec, PromptSet
 
 ScoringPath = Literal["prefill", "decode"]
 """How a given text is scored: in one pass with its prompt, or in steps as if the engine wrote it."""
+Manner = Literal["batch", "again", "alone"]
+"""How an engine follows given texts: all in one batch on an empty prefix cache; in that batch once more, the
+prefix cache as it was left; or each text by itself on an empty one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What an engine's scheduler did during one piece of work; None for what the engine does not tell."""
+
+    cached_tokens: int | None = None
+    """Tokens of prompts that were read from the prefix cache."""
+    preemptions: int | None = None
+    """Times that a sequence lost its place in the kv cache to another, to be computed anew."""
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            _sum(self.cached_tokens, other.cached_tokens), _sum(self.preemptions, other.preemptions)
+        )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +125,13 @@ class Provenance:
     """The most sequences that share a step; with the next one it decides how batches are composed."""
     max_num_batched_tokens: int = 0
     """The most tokens that share a step."""
+    enforce_eager: bool | None = None
+    """Whether the model runs as written, neither compiled nor captured; None if not known, as the next."""
+    chunked_prefill: bool | None = None
+    checkpoint_scales: int | None = None
+    """Attention layers for which the checkpoint holds a k or v scale; None if not known."""
+    scales_differ: str | None = None
+    """Where the scales of a quantized layer are not the checkpoint's: the first such layer, in one line."""
 
     @property
     def can_follow(self) -> bool:
@@ -119,6 +148,7 @@ class OutputSet:
     provenance: Provenance
     outputs: tuple[Output, ...]
     seconds: float
+    counts: Counts = Counts()
 
     def __iter__(self) -> Iterator[Output]:
         return iter(self.outputs)
@@ -157,6 +187,9 @@ class ScoreSet:
     """:attr:`EngineSpec.key` of the engine that wrote the scored texts."""
     scores: tuple[Score, ...]
     seconds: float
+    manner: Manner | None = None
+    """How the engine followed the texts; None where it only had to score them."""
+    counts: Counts = Counts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +215,29 @@ class PlannedScores:
         raise KeyError(
             f"{name} (scored sets of this test: {', '.join(s.prompt_set.name for s in self.sets)})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedConditions:
+    """What one engine gives the baseline's texts under each serving condition of one test.
+
+    It is taken by a condition's name; ``batch``, which all others are held against, is always there.
+    """
+
+    scores: tuple[tuple[str, PlannedScores], ...]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.scores)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, name: str) -> PlannedScores:
+        """Return the scores under one condition. Raises KeyError naming the conditions there are."""
+        for condition, scores in self.scores:
+            if condition == name:
+                return scores
+        raise KeyError(f"{name} (conditions of this test: {', '.join(self)})")
 
 
 @dataclass(frozen=True, slots=True)

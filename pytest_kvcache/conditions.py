@@ -1,0 +1,81 @@
+"""Serving conditions: circumstances in which an engine must think the same of the same texts.
+
+A prompt may be read from the prefix cache, be alone in the batch, be prefilled in pieces or preempted, and
+the model may be compiled. Some conditions are ways of asking the target's own engine; the others are engine
+arguments, and so need a *twin*: the same target started once more, with these arguments besides its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_kvcache.records import Json, Manner
+
+NOT_A_CONDITIONS = ("kv_cache_dtype", "model", "revision")
+"""Engine arguments that make another target, not another condition of the same."""
+_COMPILERS = ("c++", "g++", "clang++")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One way in which a target is served. ``batch`` is the plain one, which others are held against."""
+
+    name: str
+    manner: Manner = "batch"
+    engine_args: tuple[tuple[str, str], ...] = ()
+    """Of its twin, sorted by name, each value as JSON text; none where the target's own engine does it."""
+    shown_by: Literal["cached_tokens", "preemptions", "max_num_batched_tokens"] | None = None
+    """What tells that it came about: a count above 0, or prompts of more tokens than this argument."""
+    compiles: bool = False
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it cannot come about on this machine, in one line; None if it can."""
+        if not self.compiles or any(map(shutil.which, (os.environ.get("CXX", ""), *_COMPILERS))):
+            return None
+        return f"{self.name} needs a C++ compiler, and none of {', '.join(_COMPILERS)} is here: install one"
+
+
+def condition(name: str, engine_args: Mapping[str, Json]) -> Condition:
+    """Return a condition of a team's own. Raises ValueError for arguments that make no condition."""
+    for wrong in NOT_A_CONDITIONS:
+        if wrong in engine_args:
+            raise ValueError(f"a condition may not set {wrong}: that is another target")
+    if not engine_args:
+        raise ValueError("a condition has at least one engine argument")
+    if name in SHIPPED:
+        raise ValueError("that is the name of a shipped condition: give it another")
+    try:
+        return Condition(name, engine_args=_as_texts(engine_args))
+    except TypeError as error:
+        raise ValueError(f"engine arguments must be JSON values: {error}") from None
+
+
+def _as_texts(engine_args: Mapping[str, Json]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in engine_args.items()))
+
+
+BATCH = Condition("batch")
+_CHUNK = {"enable_chunked_prefill": True, "max_num_batched_tokens": 64, "max_num_seqs": 64}
+"""vLLM wants room in a step for one token of every sequence."""
+_SMALL_CACHE = {"block_size": 32, "max_model_len": -1, "num_gpu_blocks_override": 32}
+"""Room for 31 blocks, a sequence of 992 tokens; `max_model_len` follows. A prompt of 300 tokens is admitted
+three times, and the three outgrow the cache within two dozen tokens each."""
+SHIPPED: Mapping[str, Condition] = {
+    each.name: each
+    for each in (
+        BATCH,
+        Condition("again", "again", shown_by="cached_tokens"),
+        Condition("alone", "alone"),
+        Condition("chunked", engine_args=_as_texts(_CHUNK), shown_by="max_num_batched_tokens"),
+        Condition("whole", engine_args=_as_texts({"enable_chunked_prefill": False})),
+        Condition("compiled", engine_args=_as_texts({"enforce_eager": False}), compiles=True),
+        Condition("preempted", engine_args=_as_texts(_SMALL_CACHE), shown_by="preemptions"),
+        Condition("uncached", engine_args=_as_texts({"enable_prefix_caching": False})),
+    )
+}

@@ -1,0 +1,86 @@
+"""Serving: what a target gives the same texts under serving conditions, and whether these came about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_kvcache.conditions import BATCH, Condition
+from pytest_kvcache.errors import ConditionError, EngineError
+from pytest_kvcache.plan import Target, scored_sets
+from pytest_kvcache.records import OutputSet, PlannedConditions, PlannedScores, PromptSet, ScoreSet
+from pytest_kvcache.session import Session
+
+
+def planned_conditions(
+    session: Session, target: Target, prompt_sets: Sequence[PromptSet], conditions: Sequence[Condition]
+) -> PlannedConditions:
+    """Return a target's scores of its baseline's texts in a plain batch and under each condition.
+
+    Raises `ConditionError` for a condition that cannot come about here, `EngineError` for one that could and
+    did not, `UsageError` if no set is scored, and as `Session.scores_under` does.
+    """
+    scored = scored_sets(prompt_sets, "kv_conditions, e.g. smoke-conditions")
+    for condition in conditions:
+        _check_possible(target, condition)
+    outputs = [session.outputs(target, prompt_set) for prompt_set in scored]
+    for written in outputs:
+        session.check_resolved(target, written)
+    distinct = {condition.name: condition for condition in (BATCH, *conditions)}
+    planned = []
+    for condition in distinct.values():
+        scores = tuple(session.scores_under(target, prompt_set, condition) for prompt_set in scored)
+        for entry, written in zip(scores, outputs, strict=True):
+            _check_came_about(target, condition, entry, written)
+        planned.append((condition.name, PlannedScores(scores)))
+    return PlannedConditions(tuple(planned))
+
+
+def _check_possible(target: Target, condition: Condition) -> None:
+    if condition.obstacle:
+        raise ConditionError(condition.obstacle)
+    if condition.engine_args and target.under(condition).spec == target.spec:
+        raise ConditionError(f"{target.id} is served as {condition.name} asks anyway: nothing to compare")
+
+
+def _check_came_about(target: Target, condition: Condition, scores: ScoreSet, written: OutputSet) -> None:
+    """Raise `EngineError` unless the condition showed; ``written`` is by the target itself."""
+    missing = {
+        "cached_tokens": _nothing_cached,
+        "preemptions": _nothing_preempted,
+        "max_num_batched_tokens": _nothing_cut,
+        None: lambda *_: None,
+    }[condition.shown_by](condition, scores, written)
+    if missing:
+        name = target.under(condition).id
+        raise EngineError(f"{name}, {condition.name} of {scores.prompt_set.name}: {missing}")
+
+
+def _nothing_cached(_: Condition, scores: ScoreSet, written: OutputSet) -> str | None:
+    if not written.provenance.prefix_caching:
+        raise ConditionError(
+            f"vLLM resolved prefix caching off for {written.spec.model} under "
+            f"{written.spec.kv_cache_dtype}: no prompt is read from it"
+        )
+    if scores.counts.cached_tokens:
+        return None
+    block = written.provenance.block_size
+    return f"no prompt was read from the prefix cache; give prompts of more than {block} tokens, a block"
+
+
+def _nothing_preempted(_: Condition, scores: ScoreSet, written: OutputSet) -> str | None:
+    if scores.counts.preemptions:
+        return None
+    if scores.counts.preemptions is None:
+        return "this engine does not tell whether a sequence was preempted, so that nothing is proven"
+    return (
+        f"of {len(written)} sequences none was preempted; give more or longer prompts, or a condition of "
+        "your own with a smaller num_gpu_blocks_override"
+    )
+
+
+def _nothing_cut(condition: Condition, _: ScoreSet, written: OutputSet) -> str | None:
+    step = int(dict(condition.engine_args)["max_num_batched_tokens"])
+    longest = max((len(output.prompt_token_ids) for output in written), default=0)
+    if longest > step:
+        return None
+    return f"its longest prompt of {longest} tokens fits into one step of {step}; give longer ones"
