@@ -91,3 +91,8 @@ def are_given(config: pytest.Config) -> bool:
     """Whether the command line has any of the options, or the ini file names kv dtypes."""
     given = (value for name, value in vars(config.option).items() if name.startswith("kv_"))
     return any(value not in (None, False) for value in given) or bool(config.getini("kv_dtypes"))
+
+
+def asks_for_dtypes(config: pytest.Config) -> bool:
+    """Whether the command line or the ini file names kv dtypes."""
+    return bool(config.option.kv_dtypes or config.getini("kv_dtypes"))
