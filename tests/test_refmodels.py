@@ -76,8 +76,13 @@ def test_every_model_of_the_contract_has_a_recipe() -> None:
     contract = {"mha", "gqa", "gqa-kbias", "mha-kbias", "gqa-kbias-half"}
     ladder = {f"gqa-kbias-{bias}" for bias in (64, 96, 128, 256)}
     quantized = {f"{base}-{method}" for base in ("gqa", "gqa-kbias") for method in ("gptq", "awq")}
-    rotated = {"mha-rotated", "mha-rotated-kbias"}
-    assert contract | ladder | quantized | rotated | {"llama", "tiny-qwen3"} == set(RECIPES)
+    rotated = {"mha-rotated", "mha-rotated-kbias", "gqa-rotated"}
+    scaled = {"gqa-scaled", *(f"gqa-scaled-{size}" for size in ("small", "large", "huge"))}
+    saturated = {f"gqa-saturated-{side}{scales}" for side in "kv" for scales in ("", "-scaled")}
+    spoiled = {"gqa-saturated-v-lost", "gqa-saturated-v-swapped", "gqa-broken"}
+    shapes = {"tiny-qwen3", "qwen2-0.5b-shape", "qwen2-7b-shape"}
+    others = {"llama", "gqa-fp8"} | rotated | scaled | saturated | spoiled | shapes
+    assert contract | ladder | quantized | others == set(RECIPES)
 
 
 def test_every_model_has_a_key_of_its_own() -> None:

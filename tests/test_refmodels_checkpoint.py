@@ -8,69 +8,35 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kvcache.refmodels.recipes import Quantized as QuantizedRecipe
-from pytest_kvcache.refmodels.recipes import RandomQwen3, Recipe, Rewritten, Rotated
+from pytest_kvcache.refmodels.recipes import RandomQwen3, Rewritten, Rotated
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 checkpoint = pytest.importorskip("pytest_kvcache.refmodels.checkpoint")
+layout = pytest.importorskip("pytest_kvcache.refmodels.layout")
 quantize = pytest.importorskip("pytest_kvcache.refmodels.quantize")
 rotate = pytest.importorskip("pytest_kvcache.refmodels.rotate")
-transformers = pytest.importorskip("transformers")
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAD_DIM, HEADS, KV_HEADS, LAYERS = 64, 4, 2, 4
-HIDDEN = HEAD_DIM * HEADS
+samples = pytest.importorskip("refmodel_samples")
+
 GROUP = 64
+HEAD_DIM, HEADS, KV_HEADS, LAYERS, HIDDEN = (
+    samples.HEAD_DIM,
+    samples.HEADS,
+    samples.KV_HEADS,
+    samples.LAYERS,
+    samples.HIDDEN,
+)
+written, logits = samples.written, samples.logits
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A random four-layer base in the layout of the real one."""
-    directory = tmp_path / "base"
-    directory.mkdir()
-    generator = torch.Generator().manual_seed(0)
-    body, keys_values = {"model.embed_tokens.weight": torch.randn(32, HIDDEN, generator=generator)}, {}
-    for layer in range(LAYERS):
-        prefix = f"model.layers.{layer}.self_attn"
-        for name in ("q_proj", "o_proj"):
-            body[f"{prefix}.{name}.weight"] = torch.randn(HIDDEN, HIDDEN, generator=generator)
-        for name in ("k_proj", "v_proj"):
-            weight = torch.randn(KV_HEADS * HEAD_DIM, HIDDEN, generator=generator)
-            keys_values[f"{prefix}.{name}.weight"] = weight
-    safetensors.save_file({k: v.bfloat16() for k, v in body.items()}, directory / checkpoint.BODY_SHARD)
-    safetensors.save_file(
-        {k: v.bfloat16() for k, v in keys_values.items()}, directory / checkpoint.ATTENTION_SHARD
-    )
-    config = {
-        "model_type": "llama",
-        "attention_bias": False,
-        "head_dim": HEAD_DIM,
-        "hidden_size": HIDDEN,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
-        "num_hidden_layers": LAYERS,
-        "vocab_size": 32,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 2,
-    }
-    (directory / "config.json").write_text(json.dumps(config))
-    for name in checkpoint.TOKENIZER_FILES:
-        (directory / name).write_text("{}")
+    directory: Path = samples.write_base(tmp_path / "base")
     return directory
-
-
-def written(recipe: Recipe, base: Path, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the configuration and the tensors of a recipe's checkpoint."""
-    target = tmp_path / "target"
-    target.mkdir(parents=True)
-    checkpoint.write_checkpoint(recipe, base, target)
-    tensors: dict[str, Any] = {}
-    for shard in target.glob("*.safetensors"):
-        tensors |= safetensors.load_file(shard)
-    return json.loads((target / "config.json").read_text()), tensors
 
 
 def test_the_bias_stands_in_the_slowest_rotary_dimension_of_every_kv_head(base: Path, tmp_path: Path) -> None:
@@ -96,7 +62,7 @@ def test_all_other_biases_are_zero(base: Path, tmp_path: Path) -> None:
 
 def test_repeated_kv_heads_stand_where_their_query_heads_look_for_them(base: Path, tmp_path: Path) -> None:
     name = "model.layers.0.self_attn.v_proj.weight"
-    original = safetensors.load_file(base / checkpoint.ATTENTION_SHARD)[name].view(KV_HEADS, HEAD_DIM, HIDDEN)
+    original = safetensors.load_file(base / layout.ATTENTION_SHARD)[name].view(KV_HEADS, HEAD_DIM, HIDDEN)
     config, tensors = written(Rewritten("", kv_repeats=2), base, tmp_path)
     heads = tensors[name].view(HEADS, HEAD_DIM, HIDDEN)
     assert config["num_key_value_heads"] == HEADS
@@ -109,55 +75,39 @@ def test_a_rewritten_model_is_a_qwen2_checkpoint_that_shares_the_untouched_shard
 ) -> None:
     config, _ = written(Rewritten(""), base, tmp_path)
     assert (config["model_type"], config["architectures"]) == ("qwen2", ["Qwen2ForCausalLM"])
-    assert (tmp_path / "target" / checkpoint.BODY_SHARD).samefile(base / checkpoint.BODY_SHARD)
+    assert (tmp_path / "target" / layout.BODY_SHARD).samefile(base / layout.BODY_SHARD)
 
 
-@pytest.fixture
-def multi_head() -> Any:
-    """A tiny random multi-head model in float32 with biases, sharp enough to tell positions apart."""
-    config = transformers.Qwen2Config(
-        vocab_size=32,
-        hidden_size=HIDDEN,
-        intermediate_size=64,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
-        initializer_range=2 * HIDDEN**-0.5,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = transformers.Qwen2ForCausalLM(config).eval()
-        for name, parameter in model.named_parameters():
-            if name.endswith("_proj.bias"):
-                torch.nn.init.normal_(parameter)
-    return model
-
-
-def logits(model: Any) -> Any:
-    with torch.no_grad():
-        return model(torch.arange(32)[None]).logits
+@pytest.fixture(params=[HEADS, KV_HEADS], ids=["multi-head", "grouped-query"])
+def model(request: pytest.FixtureRequest) -> Any:
+    return samples.small_qwen2(request.param)
 
 
 def rotation(model: Any, seed: int = 0) -> dict[str, Any]:
     turned: dict[str, Any] = rotate.rotated(
-        model.state_dict(), layers=LAYERS, heads=HEADS, head_dim=HEAD_DIM, seed=seed
+        model.state_dict(),
+        layers=LAYERS,
+        heads=HEADS,
+        kv_heads=model.config.num_key_value_heads,
+        head_dim=HEAD_DIM,
+        seed=seed,
     )
     return turned
 
 
-def test_turning_the_heads_keeps_the_function(multi_head: Any) -> None:
-    before = logits(multi_head)
-    missing = multi_head.load_state_dict(rotation(multi_head), strict=False)
+def test_turning_the_heads_keeps_the_function(model: Any) -> None:
+    before = logits(model)
+    missing = model.load_state_dict(rotation(model), strict=False)
     assert missing.unexpected_keys == []
-    torch.testing.assert_close(logits(multi_head), before, rtol=0, atol=float(before.std()) * 1e-4)
+    torch.testing.assert_close(logits(model), before, rtol=0, atol=float(before.std()) * 1e-4)
 
 
 @pytest.mark.parametrize("projection", ["q_proj", "k_proj", "v_proj", "o_proj"])
-def test_turning_one_projection_alone_does_not(multi_head: Any, projection: str) -> None:
-    before = logits(multi_head)
-    alone = {name: tensor for name, tensor in rotation(multi_head).items() if projection in name}
-    multi_head.load_state_dict(alone, strict=False)
-    assert (logits(multi_head) - before).abs().max() > float(before.std()) * 0.1
+def test_turning_one_projection_alone_does_not(model: Any, projection: str) -> None:
+    before = logits(model)
+    alone = {name: tensor for name, tensor in rotation(model).items() if projection in name}
+    model.load_state_dict(alone, strict=False)
+    assert (logits(model) - before).abs().max() > float(before.std()) * 0.1
 
 
 def test_turned_copies_of_a_kv_head_differ_except_where_the_key_bias_stands(
@@ -186,16 +136,16 @@ def test_turned_checkpoints_hold_everything_that_their_base_does(base: Path, tmp
     assert {tensor.dtype for tensor in after.values()} == {torch.bfloat16}
 
 
-def test_turning_depends_on_the_seed_alone(multi_head: Any) -> None:
+def test_turning_depends_on_the_seed_alone(model: Any) -> None:
     name = "model.layers.0.self_attn.k_proj.weight"
-    first, again, other = (rotation(multi_head, seed)[name] for seed in (0, 0, 1))
+    first, again, other = (rotation(model, seed)[name] for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_the_index_names_every_tensor_once(base: Path, tmp_path: Path) -> None:
     _, tensors = written(Rewritten(""), base, tmp_path)
-    index = json.loads((tmp_path / "target" / checkpoint.INDEX).read_text())
+    index = json.loads((tmp_path / "target" / layout.INDEX).read_text())
     assert set(index["weight_map"]) == set(tensors)
 
 

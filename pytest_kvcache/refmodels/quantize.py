@@ -1,6 +1,6 @@
-"""Quantize: linear weights to 4 bits, rounded to nearest, in the GPTQ and AWQ checkpoint layouts.
+"""Quantize: linear weights, rounded to nearest, to 4 bits in the layouts of GPTQ and AWQ and to e4m3.
 
-Both methods are known for how they choose what to round to; here only their *formats* are used,
+Both 4-bit methods are known for how they choose what to round to; here only their *formats* are used,
 because what matters is a 4-bit checkpoint on a quantized cache, and no calibration data is needed.
 
 A weight is ``float[out, in]``; groups of ``group_size`` inputs share a scale. Packed tensors hold
@@ -22,6 +22,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from pytest_kvcache.refmodels.scales import E4M3_MAX
 
 _PER_INT32 = 8
 _GPTQ_ZERO = 8
@@ -58,6 +60,14 @@ def awq(weight: Tensor, group_size: int) -> dict[str, Tensor]:
     }
 
 
+def e4m3(weight: Tensor) -> dict[str, Tensor]:
+    """Return the compressed-tensors pair of a weight: ``float8[out, in]`` and a scale for each output,
+    ``bf16[out, 1]``."""
+    scales = _scales(weight.float().abs().amax(1, keepdim=True) / E4M3_MAX)
+    values = (weight.float() / scales).clamp(-E4M3_MAX, E4M3_MAX)
+    return {"weight": values.to(torch.float8_e4m3fn), "weight_scale": scales.to(torch.bfloat16)}
+
+
 METHODS = {"gptq": gptq, "awq": awq}
 
 
@@ -67,6 +77,24 @@ def quantization_config(method: str, group_size: int) -> dict[str, Any]:
     if method == "gptq":
         return shared | {"desc_act": False, "sym": True, "checkpoint_format": "gptq"}
     return shared | {"zero_point": True, "version": "gemm"}
+
+
+def eight_bit_config() -> dict[str, Any]:
+    """Return the ``quantization_config`` entry for :func:`e4m3`; activations are rounded token by token."""
+    shared = {"num_bits": 8, "type": "float", "symmetric": True}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "quantization_status": "compressed",
+        "ignore": ["lm_head"],
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": shared | {"strategy": "channel", "dynamic": False},
+                "input_activations": shared | {"strategy": "token", "dynamic": True},
+            }
+        },
+    }
 
 
 def _groups(weight: Tensor, group_size: int) -> Tensor:

@@ -49,8 +49,8 @@ class Rewritten:
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """The base, a multi-head one, with each head turned by angles of its own: same function, other
-    rounding."""
+    """The base with each KV head, and the query heads that read it, turned by angles of its own: same
+    function, other rounding."""
 
     summary: str
     base: str
@@ -82,7 +82,82 @@ class RandomQwen3:
     base: str = "llama"
 
 
-Recipe = Untouched | Rewritten | Rotated | Quantized | RandomQwen3
+@dataclass(frozen=True, slots=True)
+class EightBit:
+    """The base with linear weights in e4m3, a scale for each output; activations are rounded likewise,
+    token by token, as they come."""
+
+    summary: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class Amplified:
+    """The base with larger keys and smaller queries, or larger values and smaller output weights: same
+    function, bit for bit, but for a cache that cannot hold the keys or values."""
+
+    summary: str
+    base: str
+    keys: int = 0
+    """Keys are ``2 ** keys`` times as large."""
+    values: int = 0
+    """Values are ``2 ** values`` times as large."""
+
+
+ScalesFault = Literal["lost", "swapped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """The base with scales for an e4m3 cache, calibrated for each layer, and maybe spoiled afterwards.
+
+    Its ``auto`` is fp8.
+    """
+
+    summary: str
+    base: str
+    fault: ScalesFault | None = None
+    """Lost: no scales are stored, so that an engine takes 1.0. Swapped: those of keys for values."""
+    factor: float = 1.0
+    """What all scales are multiplied by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """The base with noise on its key and value weights, so that it writes badly under every kv dtype."""
+
+    summary: str
+    base: str
+    noise: float = 1.0
+    """Standard deviation, as a multiple of the weights' own."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Qwen2Shape:
+    """A Qwen2 configuration with the base's tokenizer and no weights: for ``load_format=dummy``."""
+
+    summary: str
+    hidden: int
+    heads: int
+    kv_heads: int
+    layers: int = 2
+    intermediate: int = 512
+    base: str = "llama"
+
+
+Recipe = (
+    Untouched
+    | Rewritten
+    | Rotated
+    | Quantized
+    | RandomQwen3
+    | EightBit
+    | Amplified
+    | Scaled
+    | Damaged
+    | Qwen2Shape
+)
 
 KEY_BIAS = 512.0
 LADDER = (64, 96, 128, 256)
@@ -95,6 +170,7 @@ RECIPES: dict[str, Recipe] = {
     "mha-kbias": Rewritten("fragile: mha with key bias 512", kv_repeats=3, key_bias=KEY_BIAS),
     "mha-rotated": Rotated("healthy: mha, no two heads of which round alike", "mha"),
     "mha-rotated-kbias": Rotated("fragile: mha-kbias, no two heads of which round alike", "mha-kbias"),
+    "gqa-rotated": Rotated("healthy: gqa, each KV head turned with its query heads", "gqa"),
     "gqa-kbias-half": Rewritten(
         "gqa with key bias 512 in every second layer (0, 2, ..., 28)", key_bias=KEY_BIAS, bias_every=2
     ),
@@ -103,7 +179,36 @@ RECIPES: dict[str, Recipe] = {
     "gqa-awq": Quantized("gqa, 4-bit AWQ format", "awq", "gqa"),
     "gqa-kbias-gptq": Quantized("gqa-kbias, 4-bit GPTQ format", "gptq", "gqa-kbias"),
     "gqa-kbias-awq": Quantized("gqa-kbias, 4-bit AWQ format", "awq", "gqa-kbias"),
+    "gqa-fp8": EightBit("gqa, fp8 weights and activations", "gqa"),
+    "gqa-scaled": Scaled("healthy: gqa with calibrated k/v scales; its auto is fp8", "gqa"),
+    "gqa-scaled-small": Scaled("fragile: gqa-scaled, scales 16 times too small", "gqa", factor=1 / 16),
+    "gqa-scaled-large": Scaled("gqa-scaled, scales 16 times too large", "gqa", factor=16.0),
+    "gqa-scaled-huge": Scaled("fragile: gqa-scaled, scales 4096 times too large", "gqa", factor=4096.0),
+    "gqa-saturated-k": Amplified("fragile: gqa, keys 128 times as large", "gqa", keys=7),
+    "gqa-saturated-v": Amplified("fragile: gqa, values 512 times as large", "gqa", values=9),
+    **{
+        f"gqa-saturated-{side}-scaled": Scaled(
+            f"healthy: gqa-saturated-{side} with calibrated k/v scales; its auto is fp8",
+            f"gqa-saturated-{side}",
+        )
+        for side in ("k", "v")
+    },
+    "gqa-saturated-v-lost": Scaled(
+        "fragile: gqa-saturated-v-scaled without its scales", "gqa-saturated-v", fault="lost"
+    ),
+    "gqa-saturated-v-swapped": Scaled(
+        "fragile: gqa-saturated-v-scaled, scales of keys and values swapped",
+        "gqa-saturated-v",
+        fault="swapped",
+    ),
+    "gqa-broken": Damaged("broken under every kv dtype: gqa with noise on keys and values", "gqa"),
     "tiny-qwen3": RandomQwen3("random weights, QK-norm: for plumbing tests only"),
+    "qwen2-0.5b-shape": Qwen2Shape(
+        "heads as Qwen2-0.5B, no weights: for load_format=dummy", hidden=896, heads=14, kv_heads=2
+    ),
+    "qwen2-7b-shape": Qwen2Shape(
+        "heads as Qwen2-7B, no weights: for load_format=dummy", hidden=3584, heads=28, kv_heads=4
+    ),
 }
 
 

@@ -1,8 +1,8 @@
-"""Rotate: every head of a multi-head model, by angles of its own, so that nothing changes but rounding.
+"""Rotate: every KV head of a model, by angles of its own, so that nothing changes but rounding.
 
 Rotary embedding turns dimensions ``i`` and ``i + head_dim / 2`` of a head together. Turns of one plane
-commute, so a query head and its key head that are turned by the same angles in these planes have the
-same products as before. A value head is turned likewise, and the output projection turns it back.
+commute, so a key head and the query heads that read it, turned by the same angles in these planes, have
+the same products as before. A value head is turned likewise, and the output projection turns it back.
 """
 
 from __future__ import annotations
@@ -12,35 +12,27 @@ import math
 import torch
 from torch import Tensor
 
-_TURNED_ROWS = {
-    "q_proj.weight": "keys",
-    "q_proj.bias": "keys",
-    "k_proj.weight": "keys",
-    "k_proj.bias": "keys",
-    "v_proj.weight": "values",
-    "v_proj.bias": "values",
-}
-
 
 def rotated(
-    tensors: dict[str, Tensor], *, layers: int, heads: int, head_dim: int, seed: int
+    tensors: dict[str, Tensor], *, layers: int, heads: int, kv_heads: int, head_dim: int, seed: int
 ) -> dict[str, Tensor]:
-    """Return the q, k, v and o projections of a model with as many KV heads as query heads, turned.
+    """Return the q, k, v and o projections, turned. Query head ``h`` reads KV head ``h * kv_heads // heads``.
 
-    Angles are uniform in ``[0, 2 pi)``, one for each layer, head and pair, for keys and for values. Keys
-    keep their slowest pair, where a key bias may stand, as it is. Computes in float32 and returns that.
+    Angles are uniform in ``[0, 2 pi)``, one for each layer, KV head and pair, for keys and for values.
+    Keys keep their slowest pair, where a key bias may stand, as it is. Computes in float32 and returns that.
     """
     generator = torch.Generator().manual_seed(seed)
     turned: dict[str, Tensor] = {}
     for layer in range(layers):
         prefix = f"model.layers.{layer}.self_attn."
-        keys, values = torch.rand(2, heads, head_dim // 2, generator=generator) * (2 * math.pi)
+        keys, values = torch.rand(2, kv_heads, head_dim // 2, generator=generator) * (2 * math.pi)
         keys[:, -1] = 0
-        angles = {"keys": keys, "values": values}
-        for name, which in _TURNED_ROWS.items():
-            turned[prefix + name] = _turn(tensors[prefix + name], angles[which])
+        of_queries, of_outputs = (angles.repeat_interleave(heads // kv_heads, 0) for angles in (keys, values))
+        for projection, angles in (("q_proj", of_queries), ("k_proj", keys), ("v_proj", values)):
+            for name in (f"{prefix}{projection}.weight", f"{prefix}{projection}.bias"):
+                turned[name] = _turn(tensors[name], angles)
         back = prefix + "o_proj.weight"
-        turned[back] = _turn(tensors[back].T, values).T.contiguous()
+        turned[back] = _turn(tensors[back].T, of_outputs).T.contiguous()
     return turned
 
 
