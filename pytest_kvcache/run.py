@@ -139,6 +139,7 @@ class Run:
     def handle(self, target: Target) -> EngineHandle:
         from pytest_kvcache.handle import EngineHandle
 
+        self.session.attend(target)
         return EngineHandle(self.session, target, lambda name: self._prompts.load(name, Path.cwd(), None))
 
     def outputs(self, item: pytest.Item, target: Target) -> PlannedOutputs:

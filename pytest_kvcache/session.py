@@ -71,7 +71,12 @@ class Session:
         self._store = store
         self._find_golden = find_golden
         self._cache = cache or no_cache()
+        self._attended: EngineSpec | None = None
         self._pool = EnginePool(start_engine, devices, notify=notify, on_end=store.put_report)
+
+    def attend(self, target: Target) -> None:
+        """Say whose tests this process runs now: it may start their engine though that is reserved."""
+        self._attended = target.spec
 
     def outputs(self, target: Target, prompt_set: PromptSet) -> OutputSet:
         """Return the target's outputs for a whole prompt set, generating them if nobody has.
@@ -231,7 +236,7 @@ class Session:
         for job in sorted(
             self._plan.jobs, key=lambda job: (job.spec != wanted.spec, job.spec != wanted.baseline)
         ):
-            if is_done(job, self._store) or not self._may_start(job) or self._is_elsewhere(job, wanted):
+            if is_done(job, self._store) or not self._may_start(job) or self._is_elsewhere(job):
                 continue
             with self._store.claim(job.spec) as ours:
                 if ours and not is_done(job, self._store):
@@ -246,9 +251,9 @@ class Session:
         awaited = {texts.writer for texts in job.reads if self._is_awaited(job, texts)}
         return all(map(self._store.is_running, awaited))
 
-    def _is_elsewhere(self, job: EngineJob, wanted: EngineJob) -> bool:
+    def _is_elsewhere(self, job: EngineJob) -> bool:
         """Whether the job is another worker's, because tests there will go on with its engine."""
-        return job.spec != wanted.spec and self._store.is_reserved(job.spec)
+        return job.spec != self._attended and self._store.is_reserved(job.spec)
 
     def _is_awaited(self, job: EngineJob, texts: Texts) -> bool:
         """Whether another engine has still to write texts that the job scores."""
