@@ -101,10 +101,9 @@ def _peer(root: Path, model: str, max_tokens: int, cores: str) -> tuple[float, s
     seconds, done = _run(root, command, environment)
     if not (root / "peer.json").exists():
         sys.exit(f"refract-llm failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    told = [
-        re.sub(r"\x1b\[[0-9;]*m", "", line) for line in done.stdout.splitlines() if "REFRACT score" in line
-    ]
-    return seconds, " ".join(told[-1].replace("#", "").split()) if told else "nothing"
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    told = [line.replace("#", "") for line in plain.splitlines() if "REFRACT score" in line]
+    return seconds, " ".join(told[-1].split()) if told else "nothing"
 
 
 def _gate(root: Path, model: str) -> tuple[float, str]:
