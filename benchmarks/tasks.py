@@ -145,12 +145,16 @@ def needles(dice: Random, size: Size) -> Iterator[Task]:
     for (length, depth), chat in zip(product(size.sentences, DEPTHS), cycle((False, True)), strict=False):
         if chat:
             thing, number = dice.choice(THINGS), str(dice.randrange(1000, 10_000))
-            text = _hidden(dice, length, depth, f"The secret number of the {thing} is {number}.")
-            yield _chat([f"{text}\n\nWhat is the secret number of the {thing}?"], number)
+            text = hidden(
+                dice.sample(FILLER, length), depth, f"The secret number of the {thing} is {number}."
+            )
+            yield chat_task([f"{text}\n\nWhat is the secret number of the {thing}?"], number)
         else:
             name, town = dice.choice(NAMES), dice.choice(TOWNS)
-            text = _hidden(dice, length, depth, f"{name} moved here from {town} a long time ago.")
-            yield _text(f"{text}\n\n{name} moved here from", town, "starts")
+            text = hidden(
+                dice.sample(FILLER, length), depth, f"{name} moved here from {town} a long time ago."
+            )
+            yield text_task(f"{text}\n\n{name} moved here from", town, "starts")
 
 
 def values(dice: Random, size: Size) -> Iterator[Task]:
@@ -159,7 +163,7 @@ def values(dice: Random, size: Size) -> Iterator[Task]:
         listed = "\n".join(f"{name}: {number}" for name, number in numbers.items())
         wanted = dice.choice(list(numbers)[:-1])
         told = f"Telephone numbers\n{listed}\n\nAgain, the number asked for:\n{wanted}:"
-        yield _text(told, str(numbers[wanted]), "starts")
+        yield text_task(told, str(numbers[wanted]), "starts")
 
 
 def hops(dice: Random, _: Size) -> Iterator[Task]:
@@ -167,7 +171,7 @@ def hops(dice: Random, _: Size) -> Iterator[Task]:
         chains = [_chain(dice) for _ in range(3)]
         *shown, (facts, (owner, colour)) = chains
         told = "".join(f"{text}\nThe thing that {o} owns is {c}.\n\n" for text, (o, c) in shown)
-        yield _text(f"{told}{facts}\nThe thing that {owner} owns is", colour, "starts")
+        yield text_task(f"{told}{facts}\nThe thing that {owner} owns is", colour, "starts")
 
 
 def copies(dice: Random, _: Size) -> Iterator[Task]:
@@ -176,24 +180,24 @@ def copies(dice: Random, _: Size) -> Iterator[Task]:
         lists = [" ".join(dice.sample(THINGS, 6)) for _ in range(3)]
         for *shown, wanted in (sentences, lists):
             told = "".join(f"Text: {each}\nCopy: {each}\n\n" for each in shown)
-            yield _text(f"{told}Text: {wanted}\nCopy:", wanted, "starts")
+            yield text_task(f"{told}Text: {wanted}\nCopy:", wanted, "starts")
 
 
 def sums(dice: Random, _: Size) -> Iterator[Task]:
     while True:
         first, step = dice.randrange(2, 20), dice.choice((1, 2, 5, 10))
         steps = [str(first * step + k * step) for k in range(7)]
-        yield _text(f"{', '.join(steps[:-1])},", steps[-1], "starts")
+        yield text_task(f"{', '.join(steps[:-1])},", steps[-1], "starts")
         start, more = dice.randrange(2, 8), dice.randrange(1, 4)
         told = "".join(f"{start + k} + {more} = {start + k + more}\n" for k in range(-1, 3))
-        yield _text(f"{told}{start + 3} + {more} =", str(start + 3 + more), "starts")
+        yield text_task(f"{told}{start + 3} + {more} =", str(start + 3 + more), "starts")
 
 
 def records(dice: Random, _: Size) -> Iterator[Task]:
     while True:
         *shown, (sentence, wanted) = (_record(dice) for _ in range(3))
         told = "".join(f"Text: {text}\nJSON: {json.dumps(record)}\n\n" for text, record in shown)
-        yield _text(f"{told}Text: {sentence}\nJSON:", wanted, "json")
+        yield text_task(f"{told}Text: {sentence}\nJSON:", wanted, "json")
 
 
 def calls(dice: Random, _: Size) -> Iterator[Task]:
@@ -201,7 +205,7 @@ def calls(dice: Random, _: Size) -> Iterator[Task]:
         shown = [_call(dice, each) for each in (0, 1, 2, 0, 1, 2)]
         asked, wanted = _call(dice, kind)
         told = "".join(f"User: {text}\nCall: {json.dumps(call)}\n\n" for text, call in shown)
-        yield _text(f"{told}User: {asked}\nCall:", wanted, "tool-call")
+        yield text_task(f"{told}User: {asked}\nCall:", wanted, "tool-call")
 
 
 def conversations(dice: Random, size: Size) -> Iterator[Task]:
@@ -210,7 +214,7 @@ def conversations(dice: Random, size: Size) -> Iterator[Task]:
         said = [f"The secret number of the {thing} is {number}.", "Thank you, I will keep that in mind."]
         for pair in zip(dice.sample(FILLER, turns), dice.sample(REPLIES, turns), strict=True):
             said += pair
-        yield _chat([*said, f"What is the secret number of the {thing}?"], number)
+        yield chat_task([*said, f"What is the secret number of the {thing}?"], number)
 
 
 MAKERS: dict[str, Make] = {
@@ -225,10 +229,20 @@ MAKERS: dict[str, Make] = {
 }
 
 
-def _hidden(dice: Random, sentences: int, depth: float, fact: str) -> str:
-    text = dice.sample(FILLER, sentences)
-    text.insert(round(depth * sentences), fact)
-    return " ".join(text)
+def hidden(sentences: Sequence[str], depth: float, fact: str) -> str:
+    """Return a text that says the fact at a depth (0 to 1)."""
+    place = round(depth * len(sentences))
+    return " ".join([*sentences[:place], fact, *sentences[place:]])
+
+
+def text_task(text: str, answer: Json, check: str) -> Task:
+    return {"text": text, "answer": answer, "check": check}
+
+
+def chat_task(turns: Sequence[str | None], answer: str) -> Task:
+    """Return a conversation between user and assistant; None is an answer of the model's own."""
+    roles = zip(cycle(("user", "assistant")), turns, strict=False)
+    return {"messages": [{"role": role, "content": content} for role, content in roles], "answer": answer}
 
 
 def _chain(dice: Random) -> tuple[str, tuple[str, str]]:
@@ -257,15 +271,6 @@ def _call(dice: Random, kind: int) -> tuple[str, Task]:
         (f"Wake me in {minutes} minutes.", {"name": "set_timer", "arguments": {"minutes": minutes}}),
         (f"Send a message to {name}.", {"name": "send_message", "arguments": {"person": name}}),
     )[kind]
-
-
-def _text(text: str, answer: Json, check: str) -> Task:
-    return {"text": text, "answer": answer, "check": check}
-
-
-def _chat(turns: Sequence[str], answer: str) -> Task:
-    roles = zip(cycle(("user", "assistant")), turns, strict=False)
-    return {"messages": [{"role": role, "content": content} for role, content in roles], "answer": answer}
 
 
 if __name__ == "__main__":

@@ -21,3 +21,27 @@ def test_penalties_full(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
     kv.assert_penalties_effective(kv_outputs, kv_baseline, margin=kv_limits.penalised_repetition_excess)
+
+
+@pytest.mark.kv_full
+@pytest.mark.kv_sensitive(prompts="full-frequency-alone")
+def test_frequency_alone(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    kv.assert_penalties_effective(kv_outputs, kv_baseline, margin=kv_limits.penalised_repetition_excess)
+
+
+@pytest.mark.kv_full
+@pytest.mark.kv_sensitive(prompts="full-presence-alone")
+def test_presence_alone(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    kv.assert_penalties_effective(kv_outputs, kv_baseline, margin=kv_limits.penalised_repetition_excess)
+
+
+@pytest.mark.kv_smoke
+@pytest.mark.kv_sensitive(prompts=["smoke", "smoke-penalised"])
+def test_penalties_heeded(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    kv.assert_penalties_heeded(kv_outputs, kv_baseline, margin=kv_limits.penalties_ignored_excess)

@@ -9,12 +9,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import purpose_tasks
 import pytest
 import tasks
 
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.measures.recall import is_right
-from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
+from pytest_kvcache.prompts import is_fixed, load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.prompts._lines import MAX_LINE_BYTES, SamplingFields
 from pytest_kvcache.records import Message, Prompt, PromptSet, Sampling
 
@@ -324,9 +325,9 @@ def chinese(prompt: Prompt) -> bool:
     return len(re.findall(r"[\u4e00-\u9fff]", text)) > len(text) / 2
 
 
-def test_seven_sets_are_shipped() -> None:
-    plain = ("full", "full-frequency", "full-penalised", "full-tasks")
-    assert shipped_prompt_sets() == (*plain, "smoke", "smoke-penalised", "smoke-tasks")
+def test_every_shipped_set_belongs_to_a_tier() -> None:
+    tiers = {name: name.partition("-")[0] for name in shipped_prompt_sets()}
+    assert set(tiers.values()) == {"smoke", "full"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -343,6 +344,8 @@ def test_a_shipped_set_bears_the_name_of_its_file_and_is_greedy(name: str) -> No
         ("full", 96, 12, 8, 256),
         ("full-penalised", 32, 12, 2, 224),
         ("full-frequency", 32, 12, 2, 224),
+        ("full-frequency-alone", 32, 12, 2, 224),
+        ("full-presence-alone", 32, 12, 2, 224),
     ],
 )
 def test_a_shipped_set_is_as_large_and_as_varied_as_documented(
@@ -357,9 +360,22 @@ def test_a_shipped_set_is_as_large_and_as_varied_as_documented(
     assert loaded.sampling.max_tokens == max_tokens
 
 
-def test_the_smoke_tier_generates_at_most_8000_tokens_per_engine() -> None:
-    tier = [SHIPPED["smoke"], SHIPPED["smoke-penalised"], SHIPPED["smoke-tasks"]]
-    assert sum(len(loaded.prompts) * loaded.sampling.max_tokens for loaded in tier) <= 8000
+def answers(prompt: Prompt) -> int:
+    """Return how many answers the model writes for a prompt, its own ones in between included."""
+    return 1 + sum(message.content is None for message in prompt.messages)
+
+
+def test_the_smoke_tier_generates_at_most_8000_tokens_per_engine_and_half_as_many_for_single_symptoms() -> (
+    None
+):
+    verdict = {"smoke", "smoke-penalised", "smoke-tasks"}
+    tokens = {
+        name: sum(map(answers, loaded.prompts)) * loaded.sampling.max_tokens
+        for name, loaded in SHIPPED.items()
+        if name.startswith("smoke")
+    }
+    assert sum(tokens[name] for name in verdict) <= 8000
+    assert sum(tokens[name] for name in tokens.keys() - verdict) <= 4000
 
 
 def test_smoke_and_full_share_no_id_and_no_text() -> None:
@@ -375,7 +391,13 @@ def test_no_template_is_used_more_than_four_times() -> None:
 
 @pytest.mark.parametrize(
     ("name", "lender"),
-    [("smoke-penalised", "smoke"), ("full-penalised", "full"), ("full-frequency", "full-penalised")],
+    [
+        ("smoke-penalised", "smoke"),
+        ("full-penalised", "full"),
+        ("full-frequency", "full-penalised"),
+        ("full-frequency-alone", "full-penalised"),
+        ("full-presence-alone", "full-penalised"),
+    ],
 )
 def test_a_penalised_set_has_the_prompts_of_its_plain_one(name: str, lender: str) -> None:
     assert set(SHIPPED[name].prompts) <= set(SHIPPED[lender].prompts)
@@ -403,8 +425,56 @@ def test_a_task_is_not_answered_by_repeating_the_prompts_last_word() -> None:
         assert not is_right(prompt.content.split()[-1], prompt)
 
 
-def test_the_two_penalised_full_sets_have_the_same_prompts() -> None:
-    assert SHIPPED["full-frequency"].prompts == SHIPPED["full-penalised"].prompts
+def test_the_penalised_full_sets_have_the_same_prompts_each_under_penalties_of_its_own() -> None:
+    penalised = [
+        SHIPPED[f"full-{name}"] for name in ("penalised", "frequency", "frequency-alone", "presence-alone")
+    ]
+    assert len({loaded.prompts for loaded in penalised}) == 1
+    assert len({loaded.sampling for loaded in penalised}) == 4
+
+
+@pytest.mark.parametrize("purpose", purpose_tasks.SETS, ids=lambda purpose: purpose.name)
+def test_a_shipped_set_for_one_symptom_is_what_its_script_writes(purpose: purpose_tasks.PurposeSet) -> None:
+    shipped = SHIPPED[purpose.name]
+    lines = (tasks.FOLDER / f"{purpose.name}.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines == purpose_tasks.lines_of(purpose)
+    assert shipped.is_tasks
+    assert len(set(bodies(shipped))) == len(shipped.prompts)
+    assert is_fixed(purpose.name)
+
+
+@pytest.mark.parametrize("name", ["turns", "structured"])
+def test_no_task_for_one_symptom_is_in_both_tiers(name: str) -> None:
+    both = bodies(SHIPPED[f"smoke-{name}"]) + bodies(SHIPPED[f"full-{name}"])
+    assert len(set(both)) == len(both)
+
+
+def test_talks_begin_with_more_than_a_block_and_end_with_the_question_for_what_was_said_there() -> None:
+    for prompt in SHIPPED["smoke-turns"].prompts + SHIPPED["full-turns"].prompts:
+        first, *others = [message.content for message in prompt.messages if message.role == "user"]
+        assert first is not None
+        assert len(first.split()) > 100
+        assert prompt.answer is not None
+        assert is_right(first, prompt)
+        assert not any(is_right(other, prompt) for other in others if other)
+        assert answers(prompt) == len(others) + 1
+
+
+def test_a_needle_stands_once_in_its_text_at_the_beginning_the_middle_and_the_end() -> None:
+    depths = set()
+    for prompt in SHIPPED["full-long"].prompts:
+        text = prompt.content
+        assert prompt.answer is not None
+        assert text.count(prompt.answer) == 1
+        depths.add(round(text.index(prompt.answer) / len(text), 1))
+    assert depths == {0.1, 0.5, 0.9}
+
+
+def test_stops_are_of_several_kinds_and_come_after_what_the_prompt_says() -> None:
+    shipped = SHIPPED["smoke-stops"]
+    assert len(shipped.prompts) == 16
+    assert len({prompt.kind for prompt in shipped.prompts}) == len(shipped.sampling.stop) == 8
+    assert not any(prompt.content.endswith(shipped.sampling.stop) for prompt in shipped.prompts)
 
 
 def test_an_id_says_the_kind_of_its_prompt() -> None:

@@ -45,18 +45,62 @@ def test_a_declared_divergence_is_an_expected_failure_and_another_is_not(diverge
     divergence.runpytest(*SMOKE, broken, other).assert_outcomes(passed=1, failed=1, deselected=2)
 
 
-@pytest.fixture
-def tasks(project: pytest.Pytester) -> pytest.Pytester:
-    project.makepyfile((SUITES / "test_tasks.py").read_text(encoding="utf-8"))
+KNOWING = "--kv-engine-arg=script=knows"
+FORGETFUL = (KNOWING, "--kv-engine-arg=candidate_script=healthy")
+
+
+def suite(project: pytest.Pytester, name: str) -> pytest.Pytester:
+    project.makepyfile((SUITES / f"test_{name}.py").read_text(encoding="utf-8"))
     return project
 
 
-def test_answers_that_the_candidate_alone_lost_fail(tasks: pytest.Pytester) -> None:
-    args = ("--kv-engine-arg=script=knows", "--kv-engine-arg=candidate_script=healthy")
-    result = tasks.runpytest(*SMOKE, *args)
+TASKS = {"tasks": 24, "multi_turn": 12, "structured": 16}
+
+
+@pytest.mark.parametrize(("name", "prompts"), TASKS.items())
+def test_answers_that_the_candidate_alone_lost_fail(
+    project: pytest.Pytester, name: str, prompts: int
+) -> None:
+    result = suite(project, name).runpytest(*SMOKE, *FORGETFUL)
     result.assert_outcomes(passed=1, failed=1, deselected=2)
-    result.stdout.fnmatch_lines(["*0 of 24 answers are right, the baseline's 24: a loss of 1.00 *"])
+    result.stdout.fnmatch_lines(
+        [f"*0 of {prompts} answers are right, the baseline's {prompts}: a loss of 1.00 *"]
+    )
 
 
-def test_answers_that_none_lost_pass(tasks: pytest.Pytester) -> None:
-    tasks.runpytest(*SMOKE, "--kv-engine-arg=script=knows").assert_outcomes(passed=2, deselected=2)
+@pytest.mark.parametrize("name", TASKS)
+def test_answers_that_none_lost_pass(project: pytest.Pytester, name: str) -> None:
+    suite(project, name).runpytest(*SMOKE, KNOWING).assert_outcomes(passed=2, deselected=2)
+
+
+def test_needles_that_the_candidate_does_not_find_fail_with_the_lengths_of_their_texts(
+    project: pytest.Pytester,
+) -> None:
+    result = suite(project, "long_context").runpytest(*GATE, "-m", "kv_full", *FORGETFUL)
+    result.assert_outcomes(passed=1, failed=1)
+    kinds = [
+        "needle-800 0 of 6 (baseline 6)",
+        "needle-1600 0 of 6 (baseline 6)",
+        "needle-3200 0 of 9 (baseline 9)",
+    ]
+    result.stdout.fnmatch_lines([f"*by kind: {', '.join(kinds)}"])
+
+
+def test_stops_that_the_candidate_alone_never_reaches_fail(project: pytest.Pytester) -> None:
+    args = ("--kv-engine-arg=script=empty", "--kv-engine-arg=candidate_script=healthy")
+    result = suite(project, "stopping").runpytest(*SMOKE, *args)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*16 of 16 outputs never reach their stop, the baseline's 0: *"])
+
+
+def test_outputs_as_long_as_they_may_be_pass(project: pytest.Pytester) -> None:
+    suite(project, "stopping").runpytest(*SMOKE).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(("tier", "tests"), [("kv_smoke", 1), ("kv_full", 3)])
+def test_a_candidate_that_loops_whatever_the_penalty_fails_under_each_of_them(
+    project: pytest.Pytester, tier: str, tests: int
+) -> None:
+    args = (*GATE, "-m", tier, "-k", "not ignored", "--kv-engine-arg=candidate_script=loop")
+    outcomes = suite(project, "penalties").runpytest(*args).parseoutcomes()
+    assert (outcomes["passed"], outcomes["failed"]) == (tests, tests)

@@ -47,6 +47,12 @@ def load_prompt_set(
     return replace(loaded, sampling=replace(loaded.sampling, max_tokens=max_tokens))
 
 
+def is_fixed(name: str) -> bool:
+    """Whether a shipped set is made for a purpose, so that a team's own prompts cannot take its place."""
+    first = read_rows(_find(name, None))[0]
+    return first.is_header and first.header().fixed
+
+
 def _find(name_or_path: str, base_dir: Path | None) -> Path:
     if name_or_path.endswith(_SUFFIX):
         return _find_file(name_or_path, base_dir)

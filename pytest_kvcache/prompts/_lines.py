@@ -58,6 +58,8 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
     """The shipped set whose prompts this one borrows, instead of having its own."""
     ids: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
     """Which of the borrowed prompts, in this order; all of them when left out."""
+    fixed: bool = False
+    """Of a shipped set: made for a purpose, so that a team's own prompts do not take its place."""
 
 
 class _MessageFields(msgspec.Struct, forbid_unknown_fields=True):
@@ -87,7 +89,7 @@ class Row:
         return not _HEADER_KEYS.isdisjoint(self.value) and _PROMPT_KEYS.isdisjoint(self.value)
 
     def header(self) -> Header:
-        header = self._read(Header, "a header may hold name, description, sampling, prompts_of, ids")
+        header = self._read(Header, "a header may hold name, description, sampling, prompts_of, ids, fixed")
         if header.ids is not None and header.prompts_of is None:
             self.refuse("ids says which prompts to borrow; say from which shipped set with prompts_of")
         return header

@@ -1,0 +1,23 @@
+"""Broken structure: JSON that does not parse, calls of the wrong tool, arguments lost or empty."""
+
+from __future__ import annotations
+
+import pytest
+
+import pytest_kvcache as kv
+
+
+@pytest.mark.kv_smoke
+@pytest.mark.kv_sensitive(prompts="smoke-structured")
+def test_structured(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    kv.assert_recall(kv_outputs, kv_baseline, loss=kv_limits.recall_loss)
+
+
+@pytest.mark.kv_full
+@pytest.mark.kv_sensitive(prompts="full-structured")
+def test_structured_full(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    kv.assert_recall(kv_outputs, kv_baseline, loss=kv_limits.recall_loss)
