@@ -311,7 +311,7 @@ SHIPPED = {name: load_prompt_set(name) for name in shipped_prompt_sets()}
 
 def opening(prompt: Prompt) -> str:
     """Return what two prompts made from one template share: three words, or four Chinese characters."""
-    text = prompt.text or next(message.content for message in prompt.messages if message.role == "user")
+    text = prompt.text or next(m.content for m in prompt.messages if m.role == "user" and m.content)
     words = re.findall(r"[\u4e00-\u9fff]|\w+", re.sub(r"\d+", "0", text.lower()))
     return " ".join(words[:4] if re.match(r"[\u4e00-\u9fff]", words[0]) else words[:3])
 
@@ -321,7 +321,7 @@ def bodies(prompt_set: PromptSet) -> list[object]:
 
 
 def chinese(prompt: Prompt) -> bool:
-    text = prompt.text or prompt.messages[-1].content
+    text = prompt.text or prompt.messages[-1].content or ""
     return len(re.findall(r"[\u4e00-\u9fff]", text)) > len(text) / 2
 
 

@@ -101,6 +101,6 @@ def test_outputs_as_long_as_they_may_be_pass(project: pytest.Pytester) -> None:
 def test_a_candidate_that_loops_whatever_the_penalty_fails_under_each_of_them(
     project: pytest.Pytester, tier: str, tests: int
 ) -> None:
-    args = (*GATE, "-m", tier, "-k", "not ignored", "--kv-engine-arg=candidate_script=loop")
+    args = (*GATE, "-m", tier, "-k", "not heeded", "--kv-engine-arg=candidate_script=loop")
     outcomes = suite(project, "penalties").runpytest(*args).parseoutcomes()
     assert (outcomes["passed"], outcomes["failed"]) == (tests, tests)
