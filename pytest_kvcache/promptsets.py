@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
+from pytest_kvcache.prompts import is_fixed, load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.records import PromptSet
 
 
@@ -15,7 +15,8 @@ class PromptSource:
     """Loads sets under ``--kv-prompts`` and ``--kv-max-tokens``."""
 
     own: PromptSet | None = None
-    """Takes the place of a shipped set's prompts, never of its name or sampling; tasks take that of tasks."""
+    """Takes the place of a shipped set's prompts, never of its name or sampling; tasks take that of tasks,
+    and sets that were made for a purpose keep theirs."""
     max_tokens: int | None = None
     """Takes the place of a set's own, whoever set it. Tasks keep theirs: half an answer is a wrong one, and
     more room would only give a wrong one further tries."""
@@ -25,12 +26,18 @@ class PromptSource:
 
         Raises `UsageError` for a set that does not exist or is malformed.
         """
-        is_shipped = isinstance(declared, str) and declared in shipped_prompt_sets()
+        is_replaceable = isinstance(declared, str) and declared in _replaceable()
         found = _read(declared, beside) if isinstance(declared, str) else declared
-        if self.own is not None and is_shipped and self.own.is_tasks == found.is_tasks:
+        if self.own is not None and is_replaceable and self.own.is_tasks == found.is_tasks:
             found = replace(found, prompts=self.own.prompts)
         limit = max_tokens if self.max_tokens is None or found.is_tasks else self.max_tokens
         return found if limit is None else replace(found, sampling=replace(found.sampling, max_tokens=limit))
+
+
+@lru_cache(maxsize=1)
+def _replaceable() -> frozenset[str]:
+    """Return the names of the shipped sets whose place a team's prompts may take."""
+    return frozenset(name for name in shipped_prompt_sets() if not is_fixed(name))
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,12 @@
 Run like the real child, with the number of its socket as last argument. What it does is asked for by
 engine arguments, so that a test says it where it says everything else:
 
-``script``      ``healthy`` (default), ``loop`` or ``empty``: what it writes; ``knows`` answers what can be
+``script``      ``healthy`` (default), ``loop``, ``empty`` or ``zeros`` (token 0 alone): what it writes;
+                ``knows`` answers what can be, ``echo`` begins with what the prompt says
+``writes``      the text that it writes, whatever it is asked
+``ends_after``  so many tokens end an output
+``heeds_penalties`` penalties change what it writes
+``reports``     what its provenance says, by the names of its fields
 ``says``        a word on which all that it writes depends
 ``delta_nll``   how much less probable it finds every text, in nats per token
 ``fail_at``     ``loading``, ``generating`` or ``scoring``: answers with a failure there
@@ -34,6 +39,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -91,7 +97,7 @@ class Script:
     def provenance(self) -> Provenance:
         dtype = self.spec.kv_cache_dtype
         resolved = self.arguments.get("resolves_to") or ("bfloat16" if dtype == "auto" else dtype)
-        return Provenance(
+        provenance = Provenance(
             model=self.spec.model,
             model_path=self.spec.model,
             model_id=self.model_id,
@@ -103,7 +109,7 @@ class Script:
             chat_template_sha256=None,
             attention_backend="SCRIPTED",
             block_size=16,
-            kv_capacity_tokens=100_000,
+            kv_capacity_tokens=200_000 if resolved.startswith("fp8") else 100_000,
             prefix_caching=self.arguments.get("enable_prefix_caching", True),
             max_model_len=8192,
             device="script",
@@ -116,19 +122,28 @@ class Script:
             seconds_to_load=0.0,
             scoring_difference=None if self.arguments.get("cannot_follow") else 0.001,
         )
+        return replace(provenance, **self.arguments.get("reports", {}))
 
     def generate(self, prompt: Prompt, sampling: Sampling) -> Output:
         seed = f"{self.arguments.get('says', '')}{self.spec.model}|{prompt.id}|{self.spec.kv_cache_dtype}"
-        ids = lifelike_ids(seed, sampling.max_tokens)
+        if self.arguments.get("heeds_penalties"):
+            seed += f"|{sampling.repetition_penalty}"
+        ids = lifelike_ids(
+            seed, min(sampling.max_tokens, self.arguments.get("ends_after", sampling.max_tokens))
+        )
         script = self.arguments.get("script", "healthy")
+        if script == "zeros":
+            ids = [0] * len(ids)
         if script == "loop":
             ids = (ids[:8] + [7, 8, 9, 10] * len(ids))[: sampling.max_tokens]
         if script == "empty":
             ids = []
         if script == "knows" and prompt.answer is not None:
             return Output(prompt.id, self.prompt_token_ids, (1,), prompt.answer, "stop")
-        reason = "stop" if script == "empty" else "length"
-        return Output(prompt.id, self.prompt_token_ids, tuple(ids), text_of(ids), reason)
+        reason = "stop" if script == "empty" or "ends_after" in self.arguments else "length"
+        begun = f"{prompt.content} " if script == "echo" else ""
+        text = self.arguments.get("writes") or begun + text_of(ids)
+        return Output(prompt.id, self.prompt_token_ids, tuple(ids), text, reason)
 
     def score(
         self, request: ScoreRequest, k: int, path: ScoringPath | None = None, *, kept: bool = False
@@ -190,11 +205,10 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
             script.act("generating")
             if len(request.prompts) == script.arguments.get("refuses_prompts") and request.sampling.penalised:
                 raise RuntimeError(f"scripted refusal of {len(request.prompts)} prompts")
-            return wire.Outputs(
-                generate_by_turns(
-                    request.prompts, lambda turn: [script.generate(p, request.sampling) for p in turn]
-                )
+            outputs = generate_by_turns(
+                request.prompts, lambda turn: [script.generate(p, request.sampling) for p in turn]
             )
+            return wire.Outputs(outputs, script.counts(len(outputs)))
         case wire.ScoreTexts():
             script.act("scoring")
             if len(request.requests) == 1 and script.arguments.get("refuses_single_texts"):

@@ -19,8 +19,12 @@ def test_a_teams_tasks_take_the_place_of_tasks_alone(name: str, replaced: bool) 
     assert (loaded.prompts == TASKS.prompts) is replaced
 
 
-@pytest.mark.parametrize(("name", "replaced"), [("smoke", True), ("smoke-tasks", False)])
-def test_a_teams_other_prompts_leave_the_tasks_alone(name: str, replaced: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "replaced"), [("smoke", True), ("smoke-tasks", False), ("smoke-conditions", False)]
+)
+def test_a_teams_other_prompts_leave_tasks_and_what_is_made_for_a_purpose_alone(
+    name: str, replaced: bool
+) -> None:
     own = prompt_set(4)
     assert (PromptSource(own=own).load(name, Path(), None).prompts == own.prompts) is replaced
 

@@ -1,0 +1,302 @@
+"""Serving conditions: a target is held against itself, and what did not come about is never a pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scripted
+from plugin_project import GATE, engines_started, results
+
+from pytest_kvcache import conditions
+from pytest_kvcache.conditions import BATCH, SHIPPED, Condition
+from pytest_kvcache.engines.devices import DevicePool
+from pytest_kvcache.engines.launch import child_engine_factory
+from pytest_kvcache.errors import ConditionError, EngineError, UsageError
+from pytest_kvcache.markers import KvSensitive
+from pytest_kvcache.plan import Following, Request, Target, Texts, make_plan
+from pytest_kvcache.records import Counts, PlannedConditions, PlannedScores
+from pytest_kvcache.serving import planned_conditions
+from pytest_kvcache.session import Session
+from pytest_kvcache.store import RunStore
+
+AGAIN, ALONE, CHUNKED, PREEMPTED = (SHIPPED[n] for n in ("again", "alone", "chunked", "preempted"))
+BASELINE = scripted.spec("auto")
+FP8 = scripted.spec("fp8_e4m3")
+SMALL = scripted.prompt_set("small")
+OTHER = scripted.prompt_set("other", prompts=5)
+PENALISED = scripted.prompt_set("penalised", repetition_penalty=1.1)
+
+
+class TestPlan:
+    """What conditions ask of engines."""
+
+    TARGET = scripted.target(FP8, BASELINE)
+
+    def test_a_targets_own_engine_follows_in_a_plain_batch_and_then_in_each_manner(self) -> None:
+        baseline, own = make_plan([Request(self.TARGET, (SMALL,), conditions=(ALONE, AGAIN))]).jobs
+        assert (baseline.spec, baseline.follow, baseline.generate) == (BASELINE, (), (SMALL,))
+        texts = Texts(SMALL, BASELINE)
+        assert own.follow == tuple(Following(texts, manner) for manner in ("batch", "alone", "again"))
+        assert own.reads == (texts,)
+
+    def test_other_engine_arguments_need_a_twin_that_writes_nothing(self) -> None:
+        _, own, twin = make_plan([Request(self.TARGET, (SMALL, OTHER), conditions=(CHUNKED,))]).jobs
+        assert twin.label == "model-fp8_e4m3+chunked"
+        assert twin.spec == replace(FP8, engine_args=CHUNKED.engine_args)
+        assert (twin.generate, twin.score, twin.baseline) == ((), (), BASELINE)
+        assert (
+            twin.follow == own.follow == tuple(Following(Texts(s, BASELINE), "batch") for s in (SMALL, OTHER))
+        )
+
+    def test_a_twins_arguments_stand_beside_the_targets_own_and_before_them(self) -> None:
+        target = scripted.target(scripted.spec("fp8_e4m3", max_num_seqs=8, zeta=1), BASELINE)
+        served = target.under(CHUNKED)
+        assert served.spec.arguments() == {
+            "enable_chunked_prefill": True,
+            "max_num_batched_tokens": 64,
+            "max_num_seqs": 64,
+            "zeta": 1,
+        }
+        assert [name for name, _ in served.spec.engine_args] == sorted(served.spec.arguments())
+
+    def test_many_tests_of_one_condition_share_its_twin(self) -> None:
+        requests = [Request(self.TARGET, (s,), conditions=(CHUNKED,)) for s in (SMALL, OTHER, SMALL)]
+        assert [job.spec.engine_args for job in make_plan(requests).jobs] == [(), (), CHUNKED.engine_args]
+
+    def test_texts_that_are_not_scored_are_not_followed(self) -> None:
+        _, own = make_plan([Request(self.TARGET, (SMALL, PENALISED), conditions=(AGAIN,))]).jobs
+        assert {each.texts.prompt_set.name for each in own.follow} == {"small"}
+
+    def test_a_run_without_conditions_follows_nothing(self) -> None:
+        plan = make_plan([Request(self.TARGET, (SMALL,), with_scores=True)])
+        assert [job.follow for job in plan.jobs] == [(), ()]
+
+    def test_a_goldens_texts_are_followed(self) -> None:
+        golden = replace(BASELINE, golden="auto")
+        request = Request(scripted.target(FP8, golden), (SMALL,), conditions=(AGAIN, CHUNKED))
+        plan = make_plan([request])
+        assert plan.goldens == (Texts(SMALL, golden),)
+        assert [{each.texts.writer for each in job.follow} for job in plan.jobs] == [{golden}] * 2
+
+
+class TestMarker:
+    """What a test may declare."""
+
+    def declared(self, value: Any) -> tuple[Condition, ...]:
+        return KvSensitive.from_arguments("test_it", [], {"conditions": value}).serving_conditions()
+
+    def test_shipped_conditions_go_by_their_names(self) -> None:
+        assert self.declared(["again", "chunked"]) == (AGAIN, CHUNKED)
+
+    def test_a_tests_own_are_engine_arguments(self) -> None:
+        (own,) = self.declared({"two-at-a-time": {"max_num_seqs": 2}})
+        assert own == Condition("two-at-a-time", engine_args=(("max_num_seqs", "2"),))
+
+    @pytest.mark.parametrize(
+        ("value", "complaint"),
+        [
+            (["agian"], "no 'agian'; there are batch, again, alone, chunked"),
+            ("again", "takes a list, e.g. conditions="),
+            ({"chunked": {"max_num_seqs": 2}}, "name of a shipped condition"),
+            ({"mine": {}}, "at least one engine argument"),
+            ({"mine": 3}, "every name has engine arguments"),
+            ({"mine": {"model": "other"}}, "may not set model"),
+            ({"mine": {"kv_cache_dtype": "auto"}}, "may not set kv_cache_dtype"),
+            ({"mine": {"x": object()}}, "must be JSON values"),
+        ],
+    )
+    def test_what_is_no_condition_is_refused_in_one_line(self, value: Any, complaint: str) -> None:
+        with pytest.raises(UsageError, match="test_it: kv_sensitive") as caught:
+            self.declared(value)
+        assert complaint in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def make_target(**arguments: Any) -> Target:
+    return scripted.target(scripted.spec("fp8_e4m3", **arguments), scripted.spec("auto", **arguments))
+
+
+def make_session(tmp_path: Path, *requests: Request) -> Session:
+    devices = DevicePool(1, kind="cpu", device_ids=[0], lock_dir=tmp_path)
+    factory = child_engine_factory(30.0, scripted.COMMAND)
+    return Session(make_plan(requests), RunStore(tmp_path / "run"), factory, devices)
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    """One to which no test has declared anything."""
+    return make_session(tmp_path)
+
+
+class TestSession:
+    """What becomes of conditions when engines run."""
+
+    def test_scores_tell_their_manner_and_what_came_about(self, session: Session) -> None:
+        target = make_target()
+        planned = planned_conditions(session, target, [SMALL], [AGAIN, ALONE, PREEMPTED])
+        entries = {name: planned[name]["small"] for name in planned}
+        assert {name: (e.manner, e.counts) for name, e in entries.items()} == {
+            "batch": ("batch", Counts(0, 0)),
+            "again": ("again", Counts(8, 0)),
+            "alone": ("alone", Counts(0, 0)),
+            "preempted": ("batch", Counts(0, 2)),
+        }
+        texts = [output.token_ids for output in session.outputs(target.of_baseline(), SMALL)]
+        for entry in entries.values():
+            assert [score.token_ids for score in entry.scores] == texts
+            assert entry.text_of == target.baseline.key
+        assert entries["preempted"].spec == target.under(PREEMPTED).spec
+
+    def test_each_engine_and_each_twin_lives_once(self, tmp_path: Path) -> None:
+        target, asked = make_target(prompt_tokens=100), (AGAIN, CHUNKED, PREEMPTED)
+        session = make_session(tmp_path, Request(target, (SMALL, OTHER), conditions=asked))
+        for _ in range(2):
+            planned_conditions(session, target, [SMALL, OTHER], asked)
+        assert [report.label for report in RunStore(tmp_path / "run").reports()] == [
+            "model-auto",
+            "model-fp8_e4m3",
+            "model-fp8_e4m3+chunked",
+            "model-fp8_e4m3+preempted",
+        ]
+
+    @pytest.mark.parametrize(
+        ("condition", "arguments", "complaint"),
+        [
+            (AGAIN, {"never_caches": True}, "no prompt was read from the prefix cache"),
+            (PREEMPTED, {"preempts": 0}, "of 4 sequences none was preempted"),
+            (PREEMPTED, {"preempts": None}, "does not tell whether a sequence was preempted"),
+            (CHUNKED, {}, "its longest prompt of 3 tokens fits into one step of 64"),
+        ],
+    )
+    def test_a_condition_that_did_not_come_about_is_an_error(
+        self, session: Session, condition: Condition, arguments: dict[str, Any], complaint: str
+    ) -> None:
+        with pytest.raises(EngineError, match=complaint):
+            planned_conditions(session, make_target(**arguments), [SMALL], [condition])
+
+    def test_a_condition_that_cannot_come_about_is_told_from_one_that_did_not(
+        self, session: Session, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(ConditionError, match="prefix caching off"):
+            planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [AGAIN])
+        uncached = SHIPPED["uncached"]
+        with pytest.raises(ConditionError, match="served as uncached asks anyway"):
+            planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [uncached])
+        monkeypatch.setattr("shutil.which", lambda _: None)
+        with pytest.raises(ConditionError, match="needs a C\\+\\+ compiler"):
+            planned_conditions(session, make_target(), [SMALL], [SHIPPED["compiled"]])
+
+    def test_an_engine_that_cannot_follow_breaks_nothing_else(self, session: Session) -> None:
+        target = make_target(cannot_follow=True)
+        with pytest.raises(EngineError, match="cannot follow a given text"):
+            planned_conditions(session, target, [SMALL], [AGAIN])
+        assert len(session.scores(target, SMALL).scores) == 4
+        assert len(session.outputs(target, SMALL)) == 4
+
+    def test_a_twin_that_does_not_start_breaks_nothing_else(self, session: Session) -> None:
+        target = make_target()
+        broken = conditions.condition("broken", {"fail_at": "loading"})
+        with pytest.raises(EngineError, match="scripted failure while loading"):
+            planned_conditions(session, target, [SMALL], [broken])
+        assert len(planned_conditions(session, target, [SMALL], [AGAIN])) == 2
+
+    def test_sets_that_are_not_scored_are_a_usage_error(self, session: Session) -> None:
+        with pytest.raises(UsageError, match="declare another set for kv_conditions"):
+            planned_conditions(session, make_target(), [PENALISED], [AGAIN])
+
+    def test_a_set_whose_writing_preempted_is_noted(self, session: Session, tmp_path: Path) -> None:
+        outputs = session.outputs(make_target(preempts=3), SMALL)
+        assert outputs.counts.preemptions == 3
+        (note,) = RunStore(tmp_path / "run").notes()
+        assert "preempted 3 times while it wrote small" in note
+
+
+def test_planned_conditions_name_those_there_are() -> None:
+    planned = PlannedConditions((("batch", PlannedScores(())), ("again", PlannedScores(()))))
+    assert list(planned) == ["batch", "again"]
+    with pytest.raises(KeyError, match=r"alone \(conditions of this test: batch, again\)"):
+        planned["alone"]
+
+
+def test_counts_add_up_and_what_is_unknown_stays_so() -> None:
+    assert Counts(1, 2) + Counts(3, 4) == Counts(4, 6)
+    assert Counts(1, None) + Counts(3, 4) == Counts(4, None)
+
+
+def test_a_plain_batch_is_a_condition_like_any_other() -> None:
+    assert SHIPPED["batch"] is BATCH
+    assert BATCH.engine_args == ()
+
+
+TEST = """
+import pytest
+import pytest_kvcache as kv
+
+@pytest.mark.kv_sensitive(prompts="smoke", conditions=["again"])
+def test_again(kv_conditions):
+    kv.assert_divergence_within(kv_conditions["again"], kv_conditions["batch"])
+"""
+
+
+class TestPlugin:
+    """Conditions in a team's own tests."""
+
+    def test_candidates_are_compared_with_themselves(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TEST)
+        project.runpytest(*GATE).assert_outcomes(passed=1)
+        assert engines_started(project) == ["auto", "fp8_e4m3"]
+
+    def test_a_condition_that_changes_the_scores_fails_with_codes(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TEST)
+        result = project.runpytest(*GATE, "--kv-engine-arg=candidate_kept_delta_nll=0.5")
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["*delta NLL, in nats per token, is 0.500 * beyond the margin*"])
+
+    def test_where_prefix_caching_is_off_the_test_skips_and_says_so(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TEST)
+        result = project.runpytest(*GATE, "-rs", "--kv-engine-arg=enable_prefix_caching=false")
+        result.assert_outcomes(skipped=1)
+        result.stdout.fnmatch_lines(["*vLLM resolved prefix caching off*"])
+
+    def test_what_did_not_come_about_is_one_red_line(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TEST)
+        result = project.runpytest(*GATE, "--kv-engine-arg=never_caches=true")
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(["*again of smoke: no prompt was read from the prefix cache; give*"])
+        assert "Traceback" not in result.stdout.str()
+
+    def test_a_name_that_does_not_exist_is_a_usage_error(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TEST.replace('"again"]', '"agian"]'))
+        result = project.runpytest(*GATE)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*test_again*no 'agian'; there are batch, again*"])
+
+    def test_the_fixture_without_a_condition_is_a_usage_error(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TEST.replace(', conditions=["again"]', ""))
+        result = project.runpytest(*GATE)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*uses kv_conditions and declares none*"])
+
+    def test_twins_are_reported_as_engines(self, project: pytest.Pytester) -> None:
+        project.makepyfile(
+            TEST.replace('=["again"]', '={"few": {"max_num_seqs": 2}}').replace("again", "few")
+        )
+        project.runpytest(*GATE).assert_outcomes(passed=1)
+        assert [engine["label"] for engine in results(project)["engines"]] == [
+            "model-auto",
+            "model-fp8",
+            "model-fp8+few",
+        ]
+        assert len(engines_started(project)) == 3
+
+    def test_an_unchanged_second_run_starts_no_engine(self, project: pytest.Pytester) -> None:
+        project.makepyfile(TEST.replace('=["again"]', '=["again", "alone", "uncached"]'))
+        model = project.mkdir("model")
+        (model / "config.json").write_text("{}")
+        (model / "model.bin").write_bytes(bytes(1000))
+        for _ in range(2):
+            project.runpytest(GATE[0], "--kv-models=model").assert_outcomes(passed=1)
+        assert len(engines_started(project)) == 3
