@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_kvcache.assertions import (
+        assert_baseline_sound,
         assert_degeneration_within,
         assert_divergence_within,
+        assert_finite,
+        assert_language_kept,
+        assert_lengths_within,
         assert_matches_golden,
         assert_no_ngram_repetition,
+        assert_nonsense_within,
         assert_not_degenerate,
         assert_penalties_effective,
+        assert_penalties_heeded,
         assert_recall,
+        assert_scales_loaded,
+        assert_settings_kept,
         assert_stops_obeyed,
+        assert_topic_kept,
     )
     from pytest_kvcache.errors import EngineError, KvCacheError, QualityError, UsageError
     from pytest_kvcache.handle import EngineHandle
@@ -54,6 +63,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "assertions": (
+        "assert_baseline_sound",
+        "assert_language_kept",
+        "assert_topic_kept",
+        "assert_finite",
+        "assert_lengths_within",
+        "assert_nonsense_within",
+        "assert_penalties_heeded",
+        "assert_scales_loaded",
+        "assert_settings_kept",
         "assert_degeneration_within",
         "assert_divergence_within",
         "assert_matches_golden",
@@ -144,14 +162,23 @@ __all__ = [
     "Verdict",
     "VerdictKind",
     "__version__",
+    "assert_baseline_sound",
     "assert_degeneration_within",
     "assert_divergence_within",
+    "assert_finite",
+    "assert_language_kept",
+    "assert_lengths_within",
     "assert_matches_golden",
     "assert_no_ngram_repetition",
+    "assert_nonsense_within",
     "assert_not_degenerate",
     "assert_penalties_effective",
+    "assert_penalties_heeded",
     "assert_recall",
+    "assert_scales_loaded",
+    "assert_settings_kept",
     "assert_stops_obeyed",
+    "assert_topic_kept",
     "divergence",
     "find_degeneration",
     "first_divergence",

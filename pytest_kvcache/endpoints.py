@@ -120,6 +120,13 @@ _KINDS = {
     "suspicious_excess": _Kind(ReasonCode.SUSPICIOUS, "excess of suspicious outputs"),
     "empty_excess": _Kind(ReasonCode.EMPTY, "excess of empty outputs"),
     "runaway_excess": _Kind(ReasonCode.RUNAWAY, "excess of run-away outputs"),
+    "early_end_excess": _Kind(ReasonCode.EARLY_END, "excess of outputs cut short"),
+    "nonsense_excess": _Kind(ReasonCode.NONSENSE, "excess of nonsense"),
+    "language_drift_excess": _Kind(ReasonCode.LANGUAGE, "excess of answers in another language"),
+    "topic_drift_excess": _Kind(ReasonCode.TOPIC, "excess of answers that share no word with their prompts"),
+    "penalties_ignored_excess": _Kind(
+        ReasonCode.PENALTIES, "excess of penalised texts that begin as without a penalty"
+    ),
     "recall_loss": _Kind(ReasonCode.RECALL, "loss of right answers"),
     "penalised_repetition_excess": _Kind(
         ReasonCode.PENALTIES, "4-gram repetition that remains under penalties, over the baseline's,"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_kvcache.measures.degeneration import Findings, find_in_pair, is_empty, ran_away
+from pytest_kvcache.measures.degeneration import Findings, find_in_pair, is_empty
+from pytest_kvcache.measures.lengths import ran_away
 from pytest_kvcache.measures.penalties import pair_outputs
 from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.records import Output, OutputSet, Prompt, PromptSet, Score, ScoreSet

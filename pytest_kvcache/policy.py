@@ -75,11 +75,34 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     runaway_excess: Margin = 0.10
     """Share of outputs by which the candidate may run away in length (twice the baseline's, cut off)
     more often than the baseline beside the candidate. Lengths vary much: as lenient as for loops."""
+    early_end_excess: Margin = 0.10
+    """Share of outputs by which the candidate may break off (at an eighth of the baseline's length, or before
+    it was told to) more often than the baseline beside the candidate. As for run-away outputs."""
+    nonsense_excess: Margin = 0.10
+    """Share of outputs by which the candidate may write soup, mixed scripts or broken characters more often
+    than the baseline. As for loops: no user forgives one in ten."""
+    language_drift_excess: Margin = 0.05
+    """Share of outputs by which the candidate may answer in a language that is neither the prompt's nor the
+    baseline's, or change it in between, more often than the baseline beside the candidate.
+
+    Which language is right is no matter of taste: as strict as for empty answers."""
+    topic_drift_excess: Margin = 0.10
+    """Share of outputs by which the candidate's may share no content word with their prompts more often than
+    the baseline's.
+
+    A free answer may do without the prompt's words: rounding brings a healthy 135M model to .04 to .07 under
+    e4m3 and .13 under e5m2, all with intervals from below .05; caches that ruin the text to .27 and more."""
     penalised_repetition_excess: Margin = 0.10
     """4-gram repetition (0 to 1) that may remain under penalties beyond what the baseline's keeps.
 
     A healthy model under a penalty repeats nearly nothing; a tenth of all 4-grams repeated is what
     a reader starts to notice."""
+    penalties_ignored_excess: Margin = 0.10
+    """Share of prompts by which the candidate may begin its penalised text as its plain one more often than
+    the baseline does.
+
+    Penalties change all texts of all reference models within 32 tokens, so the margin only keeps a handful of
+    prompts from deciding."""
     recall_loss: Margin = 0.10
     """Share of tasks by which the candidate may give fewer right answers than the baseline.
 
@@ -101,6 +124,11 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Healthy reference models give 18 to 24 right answers of 24 and the weakest with 4-bit weights 12, which
     still shows a loss; caches that ruin the text leave 0 to 2. A quarter lies between, beside both."""
+    capacity_gain: Annotated[float, Meta(ge=1)] = 1.5
+    """Times as many tokens that a quantized cache must hold as the baseline's in the same memory, at least.
+
+    Half the bytes are twice the tokens. Half of that gain may go into layers kept in high precision, scales
+    and rounding to blocks; where less is gained the cache is not as small as was asked for."""
     min_prompts: Count = 16
     """Prompts that a ``pass`` rests on, at least. Below 16 an interval of a mean is a guess."""
     min_tokens_per_prompt: Count = 64

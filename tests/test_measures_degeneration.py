@@ -12,7 +12,8 @@ from lifelike import lifelike_ids, text_of
 from loop_samples import OPENING, UNITS, noisy_loop
 from verdict_samples import output, prose
 
-from pytest_kvcache.measures.degeneration import find_degeneration, ran_away
+from pytest_kvcache.measures.degeneration import find_degeneration
+from pytest_kvcache.measures.lengths import ran_away
 from pytest_kvcache.measures.loops import DECORATION, SAME_CHARACTER_AT_END
 from pytest_kvcache.records import Message, Output, Prompt, Score, Signal
 

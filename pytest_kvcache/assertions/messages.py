@@ -23,7 +23,7 @@ def message(what: str, lines: Sequence[tuple[str, str]], total: int) -> str:
 
 def findings(found: Sequence[tuple[Case, Signal]]) -> list[tuple[str, str]]:
     """Return the lines for :func:`message` of outputs with their signals."""
-    return [(case.name, _finding(case.output, signal)) for case, signal in found]
+    return [(case.name, finding(case.output, signal)) for case, signal in found]
 
 
 def end_of(output: Outputlike) -> str:
@@ -32,7 +32,7 @@ def end_of(output: Outputlike) -> str:
     return f', it ends in "{printable(text[-AFTER:])}"' if text else ""
 
 
-def _finding(output: Outputlike, signal: Signal) -> str:
+def finding(output: Outputlike, signal: Signal) -> str:
     """Return what was found and where, with the text around the place where it begins."""
     found = f"{signal.kind}, {signal.evidence}"
     if signal.kind == "empty":

@@ -46,6 +46,14 @@ def find_files(spec: EngineSpec, cache_dir: Path) -> ModelFiles | None:
     return ModelFiles(f"sha256:{directory_hash(directory, cache_dir)}", directory)
 
 
+def loaded_directory(model_path: str, model_id: str) -> Path | None:
+    """Return where the files of a model lie that was loaded from a path; None if that is not known."""
+    if Path(model_path).is_dir():
+        return Path(model_path)
+    snapshot = _snapshots(model_path) / model_id.removeprefix("commit:")
+    return snapshot if snapshot.is_dir() else None
+
+
 def _local_directory(model: str) -> Path | None:
     if model.startswith("ref:"):
         return refmodels.find(model.removeprefix("ref:"))
@@ -53,15 +61,19 @@ def _local_directory(model: str) -> Path | None:
 
 
 def _hub_snapshot(spec: EngineSpec) -> Path | None:
-    repository = _hub_directory() / f"models--{spec.model.replace('/', '--')}"
+    snapshots = _snapshots(spec.model)
     commit = spec.revision or "main"
     if not _COMMIT.fullmatch(commit):
-        reference = repository / "refs" / commit
+        reference = snapshots.parent / "refs" / commit
         if not (_is_offline() and reference.is_file()):
             return None
         commit = reference.read_text(encoding="ascii").strip()
-    snapshot = repository / "snapshots" / commit
+    snapshot = snapshots / commit
     return snapshot if snapshot.is_dir() else None
+
+
+def _snapshots(model: str) -> Path:
+    return _hub_directory() / f"models--{model.replace('/', '--')}" / "snapshots"
 
 
 def _hub_directory() -> Path:

@@ -125,8 +125,12 @@ _BLANK: dict[str, Any] = {
     "device_ids": (),
     "kv_capacity_tokens": 0,
     "seconds_to_load": 0.0,
+    "enforce_eager": None,
+    "chunked_prefill": None,
+    "checkpoint_scales": None,
+    "scales_differ": None,
 }
-"""The fields of a provenance that differ between equal runs."""
+"""The fields of a provenance that differ between equal runs, and those that the format does not have."""
 
 
 def _check_model(model: str) -> None:

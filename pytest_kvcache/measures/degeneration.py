@@ -29,7 +29,6 @@ runaway        warn       cut off at twice the length at which the baseline ende
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,7 +39,8 @@ from pytest_kvcache.measures.characters import Characters
 from pytest_kvcache.measures.corruption import find_corruption
 from pytest_kvcache.measures.encoding import find_mojibake, find_replacement
 from pytest_kvcache.measures.improbability import find_improbable
-from pytest_kvcache.measures.language import find_language_flip
+from pytest_kvcache.measures.language import asks_for_translation, find_language_flip
+from pytest_kvcache.measures.lengths import view_ended_early, view_ran_away
 from pytest_kvcache.measures.loops import Loop, find_loops
 from pytest_kvcache.measures.near_loops import find_near_loops
 from pytest_kvcache.measures.scripts import find_mixed_scripts, find_script_flips
@@ -49,19 +49,16 @@ from pytest_kvcache.measures.special import find_special_tokens
 from pytest_kvcache.measures.views import Outputlike, Promptlike, View, kind_of, view_output, view_prompt
 from pytest_kvcache.records import Output, Prompt, Score, Signal
 
-RUNAWAY_RATIO = 2
-RUNAWAY_TOKENS = 64
-"""A run-away output is at least so many times, and so many tokens, longer than the baseline's."""
-EARLY_RATIO = 8
-EARLY_BASELINE_TOKENS = 64
-"""An early end is judged beside a baseline of at least so many tokens."""
-
-_FLIPS = frozenset({"script-flip", "language-flip", "mixed-scripts"})
-_TOLD_BY_LOOPS = frozenset({"blanks", "special-tokens", "small-soup"})
-_TRANSLATING = re.compile(
-    r"translat|\btongue|\blanguages?\b|翻译|翻譯|译成|譯成|语言|語言|перев|übersetz|tradu", re.IGNORECASE
+NONSENSE = frozenset(
+    {"special-tokens", "soup", "small-soup", "corruption", "mixed-scripts", "mojibake", "replacement"}
 )
-"""Words of a prompt that asks for more than one language."""
+"""The kinds of signals of text that no reader takes for language."""
+FLIPS = frozenset({"script-flip", "language-flip"})
+"""Those of text that goes on in another language."""
+
+_ASKED_FOR = FLIPS | {"mixed-scripts"}
+"""What a prompt can ask for by asking for a translation."""
+_TOLD_BY_LOOPS = frozenset({"blanks", "special-tokens", "small-soup"})
 
 
 def find_degeneration(
@@ -104,11 +101,6 @@ class Findings:
     alone: list[Signal]
     beside: list[Signal]
     """With the other one for its baseline."""
-
-
-def ran_away(output: Outputlike, *, beside: Outputlike) -> bool:
-    """Whether ``output`` ran away in length where the other one, for the same prompt, came to an end."""
-    return _ran_away(view_output(output), view_output(beside, "beside"))
 
 
 def is_empty(output: Outputlike) -> bool:
@@ -197,8 +189,8 @@ def _unexcused(signals: list[Signal], asked: _Looked | None, beside: _Looked | N
                 for signal in signals
                 if (signal.kind, "fail") not in shown and (signal.kind, signal.severity) not in shown
             ]
-    if signals and asked is not None and _TRANSLATING.search(asked.view.text or ""):
-        signals = [signal for signal in signals if signal.kind not in _FLIPS]
+    if signals and asked is not None and asks_for_translation(asked.view.text or ""):
+        signals = [signal for signal in signals if signal.kind not in _ASKED_FOR]
     return signals
 
 
@@ -238,28 +230,11 @@ def _length(seen: View, beside: View | None) -> list[Signal]:
     if beside is None or seen.is_empty:
         return []
     lengths = f"about {seen.size:.0f} tokens, the baseline {beside.size:.0f}"
-    if _ran_away(seen, beside):
+    if view_ran_away(seen, beside):
         return [_about_length("runaway", seen, lengths)]
-    if _ended_early(seen, beside):
+    if view_ended_early(seen, beside):
         return [_about_length("early-end", seen, lengths)]
     return []
-
-
-def _ran_away(seen: View, beside: View) -> bool:
-    return (
-        seen.finish_reason != "stop"
-        and beside.finish_reason != "length"
-        and seen.size >= RUNAWAY_RATIO * beside.size
-        and seen.size >= beside.size + RUNAWAY_TOKENS
-    )
-
-
-def _ended_early(seen: View, beside: View) -> bool:
-    return (
-        seen.finish_reason != "length"
-        and beside.size >= EARLY_BASELINE_TOKENS
-        and seen.size * EARLY_RATIO <= beside.size
-    )
 
 
 def _about_length(kind: str, seen: View, evidence: str) -> Signal:

@@ -222,6 +222,17 @@ def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
     )
 
 
+def count_non_finite(scores: Scores) -> dict[str, int]:
+    """Return by prompt the number of positions where a log-probability is none: see `ScoreComparison`.
+
+    Raises ValueError for what are no scores, and for two of the same prompt.
+    """
+    return {
+        name: int(np.count_nonzero(~_read(score).finite))
+        for name, score in _by_prompt(scores, "scores").items()
+    }
+
+
 def mean_delta_nll(candidate: Score, baseline: Score) -> float | None:
     """Return :attr:`ScoreComparison.delta_nll` alone, which takes little; None if no position is finite.
 

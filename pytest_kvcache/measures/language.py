@@ -37,6 +37,8 @@ from pytest_kvcache.records import Signal
 
 SHORTEST = 400
 """Characters of the shortest text that is judged."""
+LONGEST = 2000
+"""Characters at the beginning of a text by which its language is told."""
 PART = 600
 """Characters of each part that are looked at."""
 ALIKE_PAIRS = 0.72
@@ -64,6 +66,10 @@ _JUDGED = (
 )
 _FAMILY = {code: family for family in _JUDGED.split() for code in family.split("/")}
 """The languages that a text can be said to leave or to enter, each with its relatives."""
+_TRANSLATING = re.compile(
+    r"translat|\btongue|\blanguages?\b|翻译|翻譯|译成|譯成|语言|語言|перев|übersetz|tradu", re.IGNORECASE
+)
+"""Words of a prompt that asks for more than one language."""
 _NOT_JUDGED = frozenset(["zxx", "zh", "wuu", "yue", "ja", "ko", "th", "lo", "km", "my"])
 """No language, or one written without blanks."""
 _MARKUP = re.compile(r"[0-9{}()<>\[\]=_|*#/\\@$%^&+~`]")
@@ -93,6 +99,31 @@ def find_language_flip(view: View) -> list[Signal]:
         return []
     identifier = _identifier()
     return [] if identifier is None else _flip(text, first, last, identifier)
+
+
+def asks_for_translation(prompt: str) -> bool:
+    """Whether a prompt names languages, so that its answer may be in any, or in several."""
+    return _TRANSLATING.search(prompt) is not None
+
+
+def can_identify() -> bool:
+    """Whether the extra ``language`` is installed."""
+    return _identifier() is not None
+
+
+def language_of(text: str, *, shortest: int = 100) -> str | None:
+    """Return the language that a text is in, the first of its relatives; None where that is not sure.
+
+    Sure is a probability of at least .9, of running text of at least ``shortest`` characters.
+    """
+    identifier = _identifier()
+    if identifier is None or len(text) < shortest or not _is_running(text):
+        return None
+    ranking = identifier.rank(text[:LONGEST])
+    best = ranking[0][0]
+    family = _FAMILY.get(best)
+    share = _share(ranking, family) if family else ranking[0][1]
+    return (family or best) if best != "zxx" and share >= SURE else None
 
 
 def _alike(first: str, last: str) -> bool:

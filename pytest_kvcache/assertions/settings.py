@@ -1,0 +1,158 @@
+"""Settings: whether the engine runs as it was asked to, and but for its cache as the baseline does.
+
+Engines give up features in silence: with a quantized cache prefix caching may go off, a slower backend may
+come in, a context may become shorter. What an engine resolved is in the provenance of its outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_kvcache.assertions.arguments import misuse_of, read_sets
+from pytest_kvcache.dtypes import canonical_dtype, is_quantized
+from pytest_kvcache.errors import QualityError
+from pytest_kvcache.policy import Limits
+from pytest_kvcache.records import Json, OutputSet, PlannedOutputs, ReasonCode
+from pytest_kvcache.text import printable
+
+SKIPPED_LAYERS = "kv_cache_dtype_skip_layers"
+MEMORY = frozenset(
+    {"gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override", "cpu_offload_gb"}
+)
+"""Engine arguments that say how many tokens the cache holds."""
+
+
+def assert_settings_kept(
+    output: OutputSet | PlannedOutputs,
+    baseline: OutputSet | PlannedOutputs,
+    *,
+    capacity_gain: float = Limits().capacity_gain,
+) -> None:
+    """Fail if an engine resolved other settings than it was asked for, or than its baseline.
+
+    Asked for is the kv dtype, and what engine arguments name. Everything else that can be compared (the
+    model, its dtype and quantization, its length and chat template, prefix caching, chunked prefill,
+    compilation, batch sizes, the attention backend) is to be as in the baseline, unless the two have other
+    engine arguments for it. The cache is to hold at least as many tokens, and a quantized one, in the same
+    memory, ``capacity_gain`` times as many; this is left out where arguments about memory differ, and beside
+    a golden, which does not tell. Raises :class:`~pytest_kvcache.errors.UsageError` for what is no set of
+    outputs, and a gain below 1.
+    """
+    __tracebackhide__ = True
+    with misuse_of("assert_settings_kept"):
+        if not (math.isfinite(capacity_gain) and capacity_gain >= 1):
+            raise ValueError(f"capacity_gain must be a number of at least 1, not {capacity_gain!r}")
+        ours, theirs = read_sets(output, "output"), read_sets(baseline, "baseline")
+        if not (ours and theirs):
+            raise ValueError("give at least one set of outputs of each side")
+    lost = [*_dtype(ours[0]), *_settings(ours[0], theirs[0]), *_capacity(ours[0], theirs[0], capacity_gain)]
+    if lost:
+        model = f"{ours[0].spec.model} under {ours[0].spec.kv_cache_dtype}"
+        lines = [f"{model} does not run as it was asked to:", *(f"  {printable(line)}" for line in lost)]
+        raise QualityError("\n".join(lines), (ReasonCode.SETTING_LOST,))
+
+
+def _word(value: Json) -> str:
+    return str(value).rpartition(".")[2].upper()
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    name: str
+    """Of the field of `Provenance`."""
+    arguments: tuple[str, ...] = ()
+    """The engine arguments by which it is asked for."""
+    asked: Callable[[Json], Any] | None = None
+    """Makes of the first argument's value what the field is to be; None if that cannot be told."""
+
+    @property
+    def what(self) -> str:
+        return self.name.replace("_", " ")
+
+
+_SETTINGS = (
+    _Setting("model_id"),
+    _Setting("model_dtype", ("dtype",)),
+    _Setting("quantization", ("quantization",)),
+    _Setting("max_model_len", ("max_model_len",), int),
+    _Setting("chat_template_sha256", ("chat_template", "tokenizer", "tokenizer_mode")),
+    _Setting("prefix_caching", ("enable_prefix_caching",), bool),
+    _Setting("chunked_prefill", ("enable_chunked_prefill",), bool),
+    _Setting("enforce_eager", ("enforce_eager",), bool),
+    _Setting("max_num_seqs", ("max_num_seqs",), int),
+    _Setting("max_num_batched_tokens", ("max_num_batched_tokens",), int),
+    _Setting("attention_backend", ("attention_backend", "attention_config"), _word),
+)
+
+_OFTEN_UNKNOWN = frozenset({"chunked_prefill", "enforce_eager"})
+"""What goldens and older runs do not tell."""
+
+
+def _dtype(ours: OutputSet) -> Iterator[str]:
+    """Say whether the kv dtype is another than was asked for; layers may be left out where that was said."""
+    asked = canonical_dtype(ours.spec.kv_cache_dtype)
+    resolved = ours.provenance.kv_cache_dtype
+    others = set(resolved.split("+")) - {asked}
+    skips = asked in resolved.split("+") and ours.spec.arguments().get(SKIPPED_LAYERS)
+    if asked != "auto" and others and not skips:
+        yield f"kv cache dtype: {resolved}, asked for was {asked}"
+
+
+def _settings(ours: OutputSet, theirs: OutputSet) -> Iterator[str]:
+    for setting in _SETTINGS:
+        yield from _setting(setting, ours, theirs)
+
+
+def _setting(setting: _Setting, ours: OutputSet, theirs: OutputSet) -> Iterator[str]:
+    """Say if a setting is not as asked for, or, where nobody asked, not as the baseline's."""
+    mine, other = (getattr(each.provenance, setting.name) for each in (ours, theirs))
+    asked, asked_there = ours.spec.arguments(), theirs.spec.arguments()
+    wanted = _wanted(setting, asked)
+    if None in (mine, other) and setting.name in _OFTEN_UNKNOWN:
+        return
+    if wanted is not None and _comparable(setting, mine) != wanted:
+        yield f"{setting.what}: {mine}, asked for was {wanted}"
+    elif mine != other and all(asked.get(name) == asked_there.get(name) for name in setting.arguments):
+        yield f"{setting.what}: {mine}, the baseline's is {other}{_remedy(setting)}"
+
+
+def _wanted(setting: _Setting, asked: dict[str, Json]) -> Any:
+    """Return what the field is to be, None if nothing that can be read was asked for."""
+    value = asked.get(setting.arguments[0]) if setting.arguments else None
+    if value is None or setting.asked is None:
+        return None
+    try:
+        return setting.asked(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _comparable(setting: _Setting, value: Any) -> Any:
+    return value.upper() if setting.asked is _word else value
+
+
+def _remedy(setting: _Setting) -> str:
+    if not setting.arguments:
+        return ""
+    return f" (if that is wanted, say {setting.arguments[0]} in the engine arguments of a variant)"
+
+
+def _capacity(ours: OutputSet, theirs: OutputSet, gain: float) -> Iterator[str]:
+    """Say if the cache holds too few tokens."""
+    mine, other = (each.provenance.kv_capacity_tokens for each in (ours, theirs))
+    asked, asked_there = ours.spec.arguments(), theirs.spec.arguments()
+    if not (mine and other) or any(asked.get(name) != asked_there.get(name) for name in MEMORY):
+        return
+    counted = "num_gpu_blocks_override" in asked
+    gains = is_quantized(ours.provenance.kv_cache_dtype) and not theirs.provenance.kv_cache_quantized
+    whole = gains and not asked.get(SKIPPED_LAYERS) and not counted
+    least = other * gain if whole else other
+    if mine < least:
+        held = f"kv cache capacity: {mine:,} tokens"
+        if whole:
+            yield f"{held}, {mine / other:.2f} times the baseline's {other:,} (at least {gain:.2f} times)"
+        else:
+            yield f"{held}, fewer than the baseline's {other:,}"

@@ -1,0 +1,36 @@
+"""Attention layers: what vLLM made of each of them, read from the running model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pytest_kvcache.dtypes import canonical_dtype, is_quantized
+from pytest_kvcache.engines.kv_scales import LayerScales, layer_index
+
+Layer = tuple[str, float, float, str, str]
+"""The kv dtype as vLLM writes it, the scales of keys and of values, the layer's name, its backend."""
+
+
+def read_layers(model: Any) -> list[Layer]:
+    """Return the attention layers of a model of vLLM's; runs where the model is."""
+    layers = []
+    for name, module in model.named_modules():
+        if hasattr(module, "kv_cache_dtype") and hasattr(module, "attn_backend"):
+            k_scale, v_scale = (float(getattr(module, scale, 1.0)) for scale in ("_k_scale", "_v_scale"))
+            backend = str(module.attn_backend.get_name())
+            layers.append((str(module.kv_cache_dtype), k_scale, v_scale, name, backend))
+    return layers
+
+
+def kind_of_scales(layers: Iterable[Layer]) -> str:
+    """Return ``"unit"`` if all scales are 1.0, else ``"calibrated"``."""
+    return "unit" if all(k == v == 1.0 for _, k, v, *_ in layers) else "calibrated"
+
+
+def quantized_scales(layers: Iterable[Layer]) -> Iterator[LayerScales]:
+    """Yield the scales of the layers that use them."""
+    for dtype, k, v, name, _ in layers:
+        index = layer_index(name)
+        if index is not None and is_quantized(canonical_dtype(dtype)):
+            yield LayerScales(index, k, v)

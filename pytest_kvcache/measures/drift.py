@@ -1,0 +1,50 @@
+"""Drift: answers in another language than was spoken, or about something else than was asked.
+
+What is right is not known without another model. But the baseline answers the same prompts, and what it does
+as well is no drift: either rule only means something in pairs.
+
+A *topic* is lost in an answer that shares no content word with its prompt: none of more than three letters,
+by their first five, so that inflections count as one; of scripts without blanks, no pair of characters.
+A free answer may do without the prompt's words now and then, a text that has left it hardly finds one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pytest_kvcache.measures.language import asks_for_translation, language_of
+from pytest_kvcache.measures.views import RUN_TOGETHER
+
+SHORTEST_WORD = 4
+STEM = 5
+"""Letters of a content word: it has the first number at least, and is told by as many as the second."""
+LEAST_WORDS = 2
+"""Content words of a prompt from which on it has a topic."""
+
+_WORD = re.compile(rf"[^\W\d_{RUN_TOGETHER}]{{{SHORTEST_WORD},}}")
+_PAIR = re.compile(rf"(?=([{RUN_TOGETHER}]{{2}}))")
+
+
+def has_left_topic(text: str, *, prompt: str) -> bool:
+    """Whether an answer shares no content word with a prompt that has any to share."""
+    asked = _content(prompt)
+    return len(asked) >= LEAST_WORDS and not asked & _content(text)
+
+
+def has_left_language(text: str, *, prompt: str, beside: str) -> bool:
+    """Whether an answer is in a language that is neither its prompt's nor the other answer's.
+
+    Never where a language is not sure, where the prompt asks for a translation, or without the extra
+    ``language``.
+    """
+    if asks_for_translation(prompt):
+        return False
+    ours, theirs = language_of(text), language_of(beside)
+    if ours is None or theirs is None or ours == theirs:
+        return False
+    return ours != language_of(prompt, shortest=1)
+
+
+def _content(text: str) -> set[str]:
+    words = {match[0].casefold()[:STEM] for match in _WORD.finditer(text)}
+    return words | {match[1] for match in _PAIR.finditer(text)}

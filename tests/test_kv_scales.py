@@ -1,0 +1,161 @@
+"""A checkpoint's kv scales are read without an engine, and what became of them is told in one line."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from verdict_samples import PROVENANCE, QUANTIZED, output_set, prompt_set
+
+import pytest_kvcache as kv
+from pytest_kvcache.engines.attention import kind_of_scales, quantized_scales
+from pytest_kvcache.engines.kv_scales import (
+    LayerScales,
+    announces_scales,
+    check_scales,
+    first_difference,
+    layer_index,
+    read_checkpoint_scales,
+)
+from pytest_kvcache.records import Provenance, ReasonCode
+
+K, V = 0.25, 0.0625
+BF16 = {0.25: 0x3E80, 0.0625: 0x3D80}
+
+
+def safetensors(path: Path, tensors: dict[str, tuple[str, list[int], bytes]]) -> None:
+    header, data = {}, b""
+    for name, (dtype, shape, raw) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def f32(value: float, shape: tuple[int, ...] = ()) -> tuple[str, list[int], bytes]:
+    return "F32", list(shape), struct.pack("<f", value)
+
+
+def bf16(value: float) -> tuple[str, list[int], bytes]:
+    return "BF16", [1], struct.pack("<H", BF16[value])
+
+
+@pytest.mark.parametrize(
+    ("k_name", "v_name"),
+    [
+        ("self_attn.k_scale", "self_attn.v_scale"),
+        ("self_attn.attn.k_scale", "self_attn.attn.v_scale"),
+        ("self_attn.k_proj.k_scale", "self_attn.v_proj.v_scale"),
+        ("self_attn.qkv_proj.k_scale", "self_attn.qkv_proj.v_scale"),
+        ("self_attn.k_proj.output_scale", "self_attn.v_proj.output_scale"),
+        ("self_attn.k_cache.scale", "self_attn.v_cache.scale"),
+    ],
+)
+def test_scales_are_found_under_each_of_their_names(tmp_path: Path, k_name: str, v_name: str) -> None:
+    layer = "model.layers.11."
+    safetensors(tmp_path / "model.safetensors", {layer + k_name: f32(K), layer + v_name: bf16(V)})
+    assert read_checkpoint_scales(tmp_path) == {11: LayerScales(11, K, V)}
+
+
+def test_one_scale_for_both_is_that_of_keys_and_of_values(tmp_path: Path) -> None:
+    safetensors(tmp_path / "model.safetensors", {"model.layers.0.self_attn.kv_scale": f32(K, (1,))})
+    assert read_checkpoint_scales(tmp_path) == {0: LayerScales(0, K, K)}
+
+
+def test_scales_of_weights_and_of_single_heads_are_none(tmp_path: Path) -> None:
+    layer = "model.layers.0."
+    heads = ("F32", [2], struct.pack("<2f", K, V))
+    others = {
+        layer + "self_attn.k_proj.weight_scale": f32(K),
+        layer + "mlp.down_proj.output_scale": f32(K),
+        layer + "self_attn.k_scale": heads,
+        "lm_head.weight": f32(1.0),
+    }
+    safetensors(tmp_path / "model.safetensors", others)
+    assert read_checkpoint_scales(tmp_path) == {}
+
+
+def test_layers_may_be_in_several_files_and_a_broken_one_is_left_to_the_engine(tmp_path: Path) -> None:
+    for layer in (0, 1):
+        name = f"model.layers.{layer}.self_attn."
+        safetensors(tmp_path / f"{layer}.safetensors", {name + "k_scale": f32(K), name + "v_scale": f32(V)})
+    (tmp_path / "2.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    (tmp_path / "3.safetensors").write_bytes(b"")
+    assert list(read_checkpoint_scales(tmp_path)) == [0, 1]
+
+
+STORED = {0: LayerScales(0, K, V), 1: LayerScales(1, V, K)}
+
+
+def layers(first: tuple[float, float] = (K, V), second: tuple[float, float] = (V, K)) -> list[LayerScales]:
+    return [LayerScales(0, *first), LayerScales(1, *second)]
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        ((1.0, 1.0), "layer 1 has lost its scales (k 1, v 1; the checkpoint says k 0.0625, v 0.25)"),
+        ((K, V), "layer 1 has those of keys and values swapped (k 0.25, v 0.0625; *"),
+        ((V, 2 * K), "layer 1 has other scales (k 0.0625, v 0.5; *"),
+    ],
+    ids=["lost", "swapped", "other"],
+)
+def test_the_first_layer_with_other_scales_is_told(second: tuple[float, float], told: str) -> None:
+    found = first_difference(layers(second=second), STORED)
+    assert found is not None
+    assert found.startswith(told.rstrip("*"))
+
+
+def test_scales_as_stored_are_no_finding_and_rounding_neither() -> None:
+    assert first_difference(layers(first=(K * 1.0001, V)), STORED) is None
+    assert first_difference([LayerScales(7, 1.0, 1.0)], STORED) is None
+
+
+def test_a_checkpoint_that_announces_scales_and_holds_none_has_lost_them(tmp_path: Path) -> None:
+    safetensors(tmp_path / "model.safetensors", {"lm_head.weight": f32(1.0)})
+    assert announces_scales({"kv_cache_scheme": {"num_bits": 8, "dynamic": False}})
+    assert not announces_scales({"kv_cache_scheme": {"num_bits": 8, "dynamic": True}})
+    assert not announces_scales({"kv_cache_scheme": None})
+    assert not announces_scales(None)
+    count, differ = check_scales(layers(), tmp_path, announced=True)
+    assert (count, differ) == (
+        0,
+        "config.json announces scales of the kv cache, and the checkpoint holds none",
+    )
+    assert check_scales([], tmp_path, announced=True) == (0, None)
+    assert check_scales(layers(), tmp_path, announced=False) == (0, None)
+
+
+def test_where_the_files_lie_nowhere_known_nothing_is_known_of_scales() -> None:
+    assert check_scales(layers(), None, announced=True) == (None, None)
+
+
+def test_only_layers_with_a_quantized_cache_use_scales() -> None:
+    found = [
+        ("auto", 1.0, 1.0, "model.layers.0.self_attn.attn", "CPU_ATTN"),
+        ("fp8", K, V, "model.layers.1.self_attn.attn", "CPU_ATTN"),
+    ]
+    assert list(quantized_scales(found)) == [LayerScales(1, K, V)]
+    assert kind_of_scales(found) == "calibrated"
+    assert kind_of_scales(found[:1]) == "unit"
+    assert layer_index("encoder") is None
+
+
+def assert_loaded(provenance: Provenance) -> None:
+    kv.assert_scales_loaded(output_set(prompt_set(4), provenance))
+
+
+def test_lost_scales_fail_with_a_code_that_no_declaration_excuses() -> None:
+    assert_loaded(replace(QUANTIZED, checkpoint_scales=2))
+    with pytest.raises(kv.QualityError, match=r"ref:gqa is not served .* scales: layer 1 has lost") as caught:
+        assert_loaded(replace(QUANTIZED, checkpoint_scales=2, scales_differ="layer 1 has lost its scales"))
+    assert caught.value.codes == (ReasonCode.SCALES_LOST,)
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, "holds no kv scales"), (None, "are not known")])
+def test_without_scales_there_is_nothing_to_assert(count: int | None, told: str) -> None:
+    with pytest.raises(kv.UsageError, match=told):
+        assert_loaded(replace(PROVENANCE, checkpoint_scales=count))

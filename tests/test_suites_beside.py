@@ -1,0 +1,118 @@
+"""The suites on outputs and settings, through the plugin: each sees its symptom and passes a healthy twin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugin_project import GATE
+
+SUITES = Path(__file__).parents[1] / "suites"
+SMOKE = (*GATE, "-m", "kv_smoke")
+ECHO = {"script": "echo", "heeds_penalties": True}
+"""A healthy engine that answers what it was asked."""
+GERMAN = (
+    "Der Hafen lag am Morgen still, und die Boote bewegten sich mit der Flut. Ein Mann ging an der Mauer "
+    "entlang und zählte die Möwen, die dort saßen. Er war gekommen, um Fisch für das Gasthaus zu kaufen."
+)
+ENGLISH = (
+    "The harbour lay quiet in the morning, and the boats moved with the tide. A man walked along the wall, "
+    "counting the gulls that sat there. He had come to buy fish for the inn, as he did every week."
+)
+MOJIBAKE = "dâ€™accord, câ€™est trÃ¨s bien, voilÃ  le garÃ§on qui mÃ¨ne sa mÃ¨re Ã  lâ€™Ã©cole du chÃ¢teau."
+
+
+def runs(project: pytest.Pytester, suite: str, arguments: dict[str, Any]) -> pytest.RunResult:
+    project.makepyfile(**{suite: (SUITES / f"{suite}.py").read_text(encoding="utf-8")})
+    asked = [f"--kv-engine-arg={name}={json.dumps(value)}" for name, value in arguments.items()]
+    return project.runpytest(*SMOKE, *asked)
+
+
+def counts(result: pytest.RunResult) -> dict[str, int]:
+    return {name: number for name, number in result.parseoutcomes().items() if name != "deselected"}
+
+
+FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "test_nonsense": ({"candidate_writes": MOJIBAKE}, ["*excess of nonsense is 1.000*"]),
+    "test_length": (
+        {"candidate_ends_after": 8},
+        ["*excess of outputs cut short is 1.000*", "*smoke/*: 8 tokens, the baseline's 160*"],
+    ),
+    "test_finiteness": ({"candidate_script": "zeros"}, ["*32 of 32 outputs are stuck on token 0*"]),
+    "test_settings": (
+        {"candidate_reports": {"prefix_caching": False}},
+        ["*scripted/model under fp8_e4m3 does not run as it was asked to:*", "*prefix caching: False*"],
+    ),
+    "test_baseline": (
+        {"script": "loop"},
+        ["*share of the baseline's outputs that are degenerate is 1.000*beyond the margin 0.500*"],
+    ),
+}
+BOTH_FAIL = ("test_baseline",)
+"""The baseline's own test fails as well."""
+
+
+@pytest.mark.parametrize("suite", FAULTS)
+def test_a_suite_fails_on_its_fault(project: pytest.Pytester, suite: str) -> None:
+    fault, lines = FAULTS[suite]
+    result = runs(project, suite, ECHO | fault)
+    assert counts(result) == ({"failed": 2} if suite in BOTH_FAIL else {"passed": 1, "failed": 1})
+    result.stdout.fnmatch_lines(lines)
+
+
+@pytest.mark.parametrize("suite", ["test_nonsense", "test_length", "test_finiteness", "test_settings"])
+def test_a_suite_passes_on_the_healthy_twin(project: pytest.Pytester, suite: str) -> None:
+    assert counts(runs(project, suite, ECHO)) == {"passed": 2}
+
+
+def test_a_baseline_that_knows_its_tasks_is_sound(project: pytest.Pytester) -> None:
+    assert counts(runs(project, "test_baseline", {"script": "knows"})) == {"passed": 2}
+
+
+def test_nan_scores_fail(project: pytest.Pytester) -> None:
+    result = runs(project, "test_finiteness", {"candidate_delta_nll": float("nan")})
+    assert counts(result) == {"passed": 1, "failed": 1}
+    result.stdout.fnmatch_lines(["*log-probabilities at * positions are not finite, in 32 of 32 texts*"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "failing", "line"),
+    [
+        ({}, (), "*4 passed*"),
+        ({"candidate_script": "healthy"}, ("test_topic",), "*answers that share no word with their prompts*"),
+        (
+            {"writes": ENGLISH, "candidate_writes": GERMAN},
+            ("test_language", "test_topic"),
+            "*excess of answers in another language is*",
+        ),
+    ],
+    ids=["healthy", "topic", "language"],
+)
+def test_drift_is_told_by_its_kind(
+    project: pytest.Pytester, fault: dict[str, Any], failing: Sequence[str], line: str
+) -> None:
+    result = runs(project, "test_drift", ECHO | fault)
+    assert counts(result) == {"passed": 4 - len(failing)} | ({"failed": len(failing)} if failing else {})
+    result.stdout.fnmatch_lines([line, *(f"FAILED *::{name}[[]*" for name in failing)])
+
+
+@pytest.mark.parametrize(
+    ("reports", "outcome"),
+    [
+        ({"checkpoint_scales": 0}, {"skipped": 2}),
+        ({"checkpoint_scales": 30}, {"passed": 1, "skipped": 1}),
+        (
+            {"checkpoint_scales": 30, "scales_differ": "layer 0 has lost its scales"},
+            {"failed": 1, "skipped": 1},
+        ),
+    ],
+    ids=["none", "loaded", "lost"],
+)
+def test_scales_are_judged_where_a_checkpoint_holds_some_and_the_cache_uses_them(
+    project: pytest.Pytester, reports: dict[str, Any], outcome: dict[str, int]
+) -> None:
+    result = runs(project, "test_scales", {"reports": {"checkpoint_scales": 0} | reports})
+    assert counts(result) == outcome
