@@ -54,6 +54,10 @@ test-3.%:
 detection: venv  ## rebuild the detection benchmark: corpus, evaluation, tables and plots in docs/
 	PYTHONPATH=benchmarks $(BIN)/python -m detection all
 
+.PHONY: matrix
+matrix: models  ## inject every fault into real engines, run every suite on them, and write docs/matrix.md
+	PYTHONPATH=benchmarks $(BIN)/python -m matrix --workers $(WORKERS)
+
 .PHONY: lint lock
 lint: venv  ## check style, types and layers
 	$(BIN)/ruff check

@@ -1,0 +1,80 @@
+"""The catalogue: faults, their own suites and healthy controls, out of ``tests/faults/faults.toml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+from msgspec import Struct
+
+ROOT = Path(__file__).parents[2]
+CATALOGUE = ROOT / "tests" / "faults" / "faults.toml"
+SUITES = ROOT / "suites"
+
+Tier = Literal["smoke", "full"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
+RedBy = Literal["quality", "engine", "any"]
+"""What a test must fail by to have caught a fault: a loss of quality or of a setting, an engine that could
+not be judged, or either."""
+
+
+class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One fault: a target of the plugin, and what is to happen to it."""
+
+    name: str
+    symptom: str
+    """The class of symptom that it stands for."""
+    imitates: str
+    injected: str
+    suite: str
+    """The suite that is to catch it: a file of ``suites/`` without ``test_``."""
+    tier: Tier = "smoke"
+    """The lower tier in which that suite has a test."""
+    model: str = "ref:gqa"
+    dtype: str = ""
+    """A kv dtype or variant; the fault's own name where none is given."""
+    baseline: str = "auto"
+    red_by: RedBy = "quality"
+
+    @property
+    def candidate(self) -> str:
+        return self.dtype or self.name
+
+    @property
+    def target(self) -> str:
+        """The id under which the plugin runs and reports it."""
+        return target_id(self.model, self.candidate)
+
+    @property
+    def suite_exists(self) -> bool:
+        return (SUITES / f"test_{self.suite}.py").is_file()
+
+
+class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A healthy model, with the kv dtypes under which every suite is to be green."""
+
+    model: str
+    dtypes: tuple[str, ...]
+    baseline: str = "auto"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(target_id(self.model, dtype) for dtype in self.dtypes)
+
+    @property
+    def baseline_target(self) -> str:
+        return target_id(self.model, self.baseline)
+
+
+class Catalogue(Struct, frozen=True, forbid_unknown_fields=True):
+    fault: tuple[Fault, ...]
+    control: tuple[Control, ...]
+
+
+def read_catalogue() -> Catalogue:
+    return msgspec.toml.decode(CATALOGUE.read_bytes(), type=Catalogue)
+
+
+def target_id(model: str, candidate: str) -> str:
+    return f"{model.removeprefix('ref:')}-{candidate}"

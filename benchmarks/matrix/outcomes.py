@@ -1,0 +1,105 @@
+"""Outcomes: what pytest's reports of the runs say of every suite and target, kept as one JSON file."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from matrix.catalogue import ROOT, RedBy, Tier
+from matrix.runs import Run
+
+RECORD = ROOT / "docs" / "matrix" / "results.json"
+Red = Literal["quality", "engine"]
+NO_JUDGEMENT = frozenset({"engine-failed", "too-little-evidence", "noise", "undecided"})
+"""Reasons of a verdict by which nothing was found: it could not be judged."""
+_PYTHON_ERROR = re.compile(r'(failed on \w+ with ")?[\w.]*(Error|Exception): ')
+"""How pytest opens with an exception. The plugin's own, but for losses of quality, are one plain line."""
+
+
+class Outcome(Struct, frozen=True):
+    """What one test said of one target."""
+
+    suite: str
+    """Its file, without ``test_``."""
+    test: str
+    target: str
+    state: Literal["passed", "failed", "skipped"]
+    red: Red | None
+    """By what it failed; None too where it failed by something else, such as an error in the test itself."""
+    message: str
+    """The first line of its failure or reason for skipping."""
+
+    def caught(self, by: RedBy) -> bool:
+        return self.state == "failed" and self.red is not None and by in ("any", self.red)
+
+
+class Recorded(Struct, frozen=True):
+    """One run as it ended."""
+
+    name: str
+    tier: Tier
+    day: date
+    seconds: float
+    engine_minutes: float
+    """Of all engines: starting, generating and scoring."""
+    outcomes: tuple[Outcome, ...]
+
+
+def recorded(run: Run, seconds: float, directory: Path) -> Recorded:
+    """Read what the run left in a directory. Raises FileNotFoundError if pytest never came to an end."""
+    outcomes = tuple(_outcomes(directory / "junit.xml"))
+    return Recorded(run.name, run.tier, date.today(), seconds, _engine_minutes(directory), outcomes)
+
+
+def read_record() -> dict[str, Recorded]:
+    if not RECORD.exists():
+        return {}
+    runs = msgspec.json.decode(RECORD.read_bytes(), type=list[Recorded])
+    return {run.name: run for run in runs}
+
+
+def keep(run: Recorded) -> None:
+    """Put a run into the record, in the place of an older one of its name."""
+    runs = read_record() | {run.name: run}
+    RECORD.parent.mkdir(parents=True, exist_ok=True)
+    RECORD.write_bytes(msgspec.json.format(msgspec.json.encode(list(runs.values())), indent=1) + b"\n")
+
+
+def _outcomes(junit: Path) -> Iterator[Outcome]:
+    for case in ET.parse(junit).iter("testcase"):
+        properties = {p.get("name", ""): p.get("value", "") for p in case.iter("property")}
+        name, suite = case.get("name", ""), case.get("classname", "").rpartition(".")[2]
+        troubles = [(kind, case.find(kind)) for kind in ("error", "failure", "skipped")]
+        kind, trouble = next(((k, t) for k, t in troubles if t is not None), ("", None))
+        message = (trouble.get("message") or "").strip() if trouble is not None else ""
+        yield Outcome(
+            suite=suite.removeprefix("test_"),
+            test=name.partition("[")[0],
+            target=properties.get("kv_target", name.partition("[")[2].rstrip("]")),
+            state="passed" if trouble is None else "skipped" if kind == "skipped" else "failed",
+            red=_red(message, properties) if kind in ("error", "failure") else None,
+            message=message.partition("\n")[0],
+        )
+
+
+def _red(message: str, properties: dict[str, str]) -> Red | None:
+    reasons = set(properties.get("kv_reasons", "").split())
+    if reasons:
+        return "quality" if reasons - NO_JUDGEMENT else "engine" if "engine-failed" in reasons else None
+    if "QualityError" in message:
+        return "quality"
+    return None if _PYTHON_ERROR.match(message) else "engine"
+
+
+def _engine_minutes(report: Path) -> float:
+    engines = json.loads((report / "results.json").read_text(encoding="utf-8"))["engines"]
+    phases = ("seconds_to_start", "seconds_to_generate", "seconds_to_score")
+    return sum(float(engine[phase]) for engine in engines for phase in phases) / 60

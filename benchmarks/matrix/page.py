@@ -1,0 +1,121 @@
+"""The page: ``docs/matrix.md``, written from what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from detection.markdown import code_span, markdown_table
+
+from matrix.catalogue import ROOT, TIERS, Catalogue, Control, Fault, Tier
+from matrix.outcomes import Outcome, Recorded
+
+PAGE = ROOT / "docs" / "matrix.md"
+FAULTS = ("fault", "class", "imitates", "injected how", "own suite", "caught by it", "others", "smoke tier")
+CONTROLS = ("control", "tier", "green tests", "red")
+RUNS = ("run", "day", "minutes", "engine minutes")
+_HEAD = """\
+# The matrix
+
+Written by `make matrix`. Every fault is injected into real vLLM on a CPU, in the candidate only, and every
+suite runs on it beside its healthy baseline. A suite has caught a fault if a test of it is red for a reason
+that the fault may have: a loss of quality or of a setting; or, for a crash and a refusal, an engine that is
+gone. `full` marks what only the full tier sees; of that tier each fault has run its own suite alone.
+"""
+
+
+class Findings:
+    """All recorded outcomes, found by tier and target."""
+
+    def __init__(self, runs: Iterable[Recorded]) -> None:
+        self._outcomes: dict[tuple[Tier, str], list[Outcome]] = {}
+        for run in runs:
+            for outcome in run.outcomes:
+                self._outcomes.setdefault((run.tier, outcome.target), []).append(outcome)
+
+    def of(self, target: str, tier: Tier) -> Sequence[Outcome]:
+        return self._outcomes.get((tier, target), ())
+
+    def caught_by(self, fault: Fault, tier: Tier) -> list[str]:
+        """Return the suites that caught a fault in a tier, by name."""
+        outcomes = self.of(fault.target, tier)
+        return sorted({outcome.suite for outcome in outcomes if outcome.caught(fault.red_by)})
+
+
+def page(catalogue: Catalogue, record: Mapping[str, Recorded]) -> str:
+    findings = Findings(record.values())
+    return "\n".join(
+        [
+            _HEAD,
+            *_tally(catalogue.fault, findings),
+            "",
+            markdown_table(FAULTS, (_fault_row(fault, findings) for fault in catalogue.fault)),
+            "\n## Healthy controls\n",
+            markdown_table(CONTROLS, _control_rows(catalogue.control, findings)),
+            "\n## What it took\n",
+            markdown_table(RUNS, map(_run_row, record.values())),
+            "",
+        ]
+    )
+
+
+def _tally(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
+    own = sum(_own_suite(fault, findings) == "yes" for fault in faults)
+    smoke = sum(bool(findings.caught_by(fault, "smoke")) for fault in faults)
+    yield f"Of {len(faults)} faults {own} are caught by their own suite, and {smoke} by the smoke tier."
+
+
+def _fault_row(fault: Fault, findings: Findings) -> list[str]:
+    seen = {tier: findings.caught_by(fault, tier) for tier in TIERS}
+    full_only = (f"{suite} (full)" for suite in seen["full"] if suite not in seen["smoke"])
+    others = [s for s in (*seen["smoke"], *full_only) if s.removesuffix(" (full)") != fault.suite]
+    suite = f"{fault.suite} (full)" if fault.tier == "full" else fault.suite
+    model = "" if fault.model == "ref:gqa" else f" ({fault.model})"
+    return [
+        f"{code_span(fault.name)}{model}",
+        fault.symptom,
+        fault.imitates,
+        fault.injected,
+        suite,
+        _own_suite(fault, findings),
+        ", ".join(others) or "-",
+        _smoke_tier(fault, findings),
+    ]
+
+
+def _own_suite(fault: Fault, findings: Findings) -> str:
+    if not fault.suite_exists:
+        return "not covered: no such suite"
+    if any(fault.suite in findings.caught_by(fault, tier) for tier in TIERS):
+        return "yes"
+    own = [o for o in findings.of(fault.target, fault.tier) if o.suite == fault.suite]
+    return f"**no**: {_why(own)}" if own else "not run"
+
+
+def _smoke_tier(fault: Fault, findings: Findings) -> str:
+    outcomes = findings.of(fault.target, "smoke")
+    if not outcomes:
+        return "not run"
+    return "caught" if findings.caught_by(fault, "smoke") else "not seen"
+
+
+def _why(outcomes: Sequence[Outcome]) -> str:
+    worst = min(outcomes, key=lambda outcome: ("failed", "skipped", "passed").index(outcome.state))
+    return f"{worst.state}, {code_span(worst.message)}" if worst.message else worst.state
+
+
+def _control_rows(controls: Sequence[Control], findings: Findings) -> Iterator[list[str]]:
+    for control in controls:
+        for target in (*control.targets, control.baseline_target):
+            for tier in TIERS:
+                yield _control_row(target, tier, findings.of(target, tier))
+
+
+def _control_row(target: str, tier: Tier, outcomes: Sequence[Outcome]) -> list[str]:
+    green = sum(outcome.state == "passed" for outcome in outcomes)
+    troubles = [f"{o.suite} ({o.state}: {code_span(o.message)})" for o in outcomes if o.state != "passed"]
+    count = f"{green} of {len(outcomes)}" if outcomes else "not run"
+    return [code_span(target), tier, count, "; ".join(troubles) or "-"]
+
+
+def _run_row(run: Recorded) -> list[str]:
+    return [run.name, run.day.isoformat(), f"{run.seconds / 60:.1f}", f"{run.engine_minutes:.1f}"]

@@ -1,0 +1,110 @@
+"""Runs: which pytest commands the matrix takes, each with as many faults as can share a baseline."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, product
+from pathlib import Path
+
+from matrix.catalogue import ROOT, TIERS, Catalogue, Control, Fault, Tier
+
+POLICY = ROOT / "tests" / "faults" / "policy.toml"
+SCRATCH = ROOT / "build" / "matrix"
+MINUTES = {"smoke": 1.0, "full": 7.0, "own": 2.5}
+"""Minutes of one engine on one core: the smoke tier, the full tier, and one suite of the full tier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One pytest run over the shipped suites."""
+
+    name: str
+    tier: Tier
+    model: str
+    dtypes: tuple[str, ...]
+    """Candidates; the baseline comes besides."""
+    baseline: str
+    minutes_each: float
+    """About what one engine takes."""
+    pairs: str = ""
+    """Which tests of which targets, as ``-k`` takes it; all where it is empty."""
+
+    @property
+    def engine_minutes(self) -> float:
+        return self.minutes_each * (len(self.dtypes) + 1)
+
+    def command(self, workers: int) -> list[str]:
+        return [
+            *(sys.executable, "-m", "pytest", "suites", "-q", "-n", str(workers)),
+            *("-m", f"kv_{self.tier}"),
+            *(("-k", self.pairs) if self.pairs else ()),
+            f"--kv-models={self.model}",
+            f"--kv-dtypes={','.join([*self.dtypes, self.baseline])}",
+            f"--kv-baseline={self.baseline}",
+            f"--kv-policy={POLICY.relative_to(ROOT)}",
+            "--kv-no-cache",
+            f"--kv-report={self.directory.relative_to(ROOT)}",
+            f"--junitxml={self.directory.relative_to(ROOT)}/junit.xml",
+        ]
+
+    @property
+    def directory(self) -> Path:
+        """Where its reports are left."""
+        return SCRATCH / self.name
+
+
+def all_runs(catalogue: Catalogue, only: Sequence[str] = ()) -> list[Run]:
+    """Return the runs of the whole matrix, or of those faults and controls (by model) named in ``only``."""
+    faults = [fault for fault in catalogue.fault if not only or fault.name in only]
+    controls = [control for control in catalogue.control if not only or control.model in only]
+    return [*_smoke(faults), *_own(faults), *_controls(controls)]
+
+
+def execute(run: Run, workers: int) -> float:
+    """Run it, output and all, and return the seconds that it took. Faults make its tests fail."""
+    shutil.rmtree(run.directory, ignore_errors=True)
+    path = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
+    began = time.monotonic()
+    subprocess.run(run.command(workers), cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, check=False)
+    return time.monotonic() - began
+
+
+def _smoke(faults: Sequence[Fault]) -> Iterator[Run]:
+    for (model, baseline), group in _by_engine(faults):
+        yield Run(_name("smoke", model), "smoke", model, _dtypes(group), baseline, MINUTES["smoke"])
+
+
+def _own(faults: Sequence[Fault]) -> Iterator[Run]:
+    """Each fault's own suite where that is in the full tier, and nothing else of it."""
+    full_only = [fault for fault in faults if fault.tier == "full" and fault.suite_exists]
+    for (model, baseline), group in _by_engine(full_only):
+        pairs = " or ".join(f"(test_{fault.suite}.py and [{fault.target}])" for fault in group)
+        yield Run(_name("own", model), "full", model, _dtypes(group), baseline, MINUTES["own"], pairs)
+
+
+def _controls(controls: Sequence[Control]) -> Iterator[Run]:
+    for control, tier in product(controls, TIERS):
+        name = _name(f"control-{tier}", control.model)
+        yield Run(name, tier, control.model, control.dtypes, control.baseline, MINUTES[tier])
+
+
+def _by_engine(faults: Sequence[Fault]) -> Iterator[tuple[tuple[str, str], list[Fault]]]:
+    def key(fault: Fault) -> tuple[str, str]:
+        return fault.model, fault.baseline
+
+    for engine, group in groupby(sorted(faults, key=key), key):
+        yield engine, list(group)
+
+
+def _dtypes(faults: Sequence[Fault]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(fault.candidate for fault in faults))
+
+
+def _name(kind: str, model: str) -> str:
+    return f"{kind}-{model.removeprefix('ref:')}"
