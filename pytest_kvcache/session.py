@@ -3,9 +3,9 @@
 Many processes may run the same plan over one run store. Whoever needs an entry that is missing claims
 an engine that nobody runs yet, preferably the one it needs, and runs that engine's whole job; so
 waiting workers help each other, and no engine is started twice. Nobody waits for another's work while
-holding a device, with one exception that cannot become a circle: a candidate may hold its device while
-it waits for the texts of a baseline that runs on a device of its own, for a baseline waits for nobody.
-An engine that tests themselves will ask for more may be reserved: then it runs only where those tests do.
+holding a device, with one exception that cannot become a circle: what is waited for runs on a device of
+its own, and will not need more. So a candidate waits for the texts of a running baseline, and an engine
+that tests will ask for more is kept for them. Such an engine may be reserved: it runs only where they do.
 
 A golden stands in for an engine that has run already: what it holds is copied into the run store, and is
 from then on like what an engine of this run has written. So is what the generation cache has kept of an
@@ -226,9 +226,10 @@ class Session:
         return entry
 
     def _help_or_wait(self, wanted: EngineJob) -> None:
-        """Bring the wanted job nearer to its end, holding no device while others are at it."""
+        """Bring the wanted job nearer to its end, holding no device that others may need for it."""
         if not self._help(wanted):
-            self.release()
+            if not self._store.is_running(wanted.spec):
+                self.release()
             time.sleep(POLL_SECONDS)
 
     def _help(self, wanted: EngineJob) -> bool:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import settings
 from plugin_project import CONFTEST
 
-import pytest_kvcache.records  # noqa: F401  (before any inner run: two of them share its classes)
+# Before any inner run: two of them share the classes.
+import pytest_kvcache.engines.launch
+import pytest_kvcache.records  # noqa: F401
 
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
