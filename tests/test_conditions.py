@@ -292,6 +292,18 @@ class TestPlugin:
         ]
         assert len(engines_started(project)) == 3
 
+    @pytest.mark.parametrize(
+        "suite", ["prefix_cache", "batching", "chunked_prefill", "preemption", "compiled"]
+    )
+    def test_the_shipped_suites_pass_where_no_condition_matters(
+        self, project: pytest.Pytester, suite: str
+    ) -> None:
+        path = Path(__file__).parents[1] / "suites" / f"test_{suite}.py"
+        project.makepyfile(path.read_text(encoding="utf-8"))
+        result = project.runpytest(*GATE, "--kv-engine-arg=prompt_tokens=300")
+        assert result.ret == 0
+        assert not result.parseoutcomes().keys() & {"skipped", "errors", "failed"}
+
     def test_an_unchanged_second_run_starts_no_engine(self, project: pytest.Pytester) -> None:
         project.makepyfile(TEST.replace('=["again"]', '=["again", "alone", "uncached"]'))
         model = project.mkdir("model")
