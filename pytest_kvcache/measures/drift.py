@@ -3,8 +3,9 @@
 What is right is not known without another model. But the baseline answers the same prompts, and what it does
 as well is no drift: either rule only means something in pairs.
 
-A *topic* is lost in an answer that shares no content word with its prompt: none of more than three letters,
-by their first five, so that inflections count as one; of scripts without blanks, no pair of characters.
+A *topic* is lost in an answer that shares no content word with its prompt: none of more than three letters
+that are not a language's most common ones, by their first five, so that inflections count as one; of scripts
+without blanks, no pair of characters.
 A free answer may do without the prompt's words now and then, a text that has left it hardly finds one.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import re
 
+from pytest_kvcache.measures.commonwords import COMMON_WORDS
 from pytest_kvcache.measures.language import asks_for_translation, language_of
 from pytest_kvcache.measures.views import RUN_TOGETHER
 
@@ -46,5 +48,6 @@ def has_left_language(text: str, *, prompt: str, beside: str) -> bool:
 
 
 def _content(text: str) -> set[str]:
-    words = {match[0].casefold()[:STEM] for match in _WORD.finditer(text)}
-    return words | {match[1] for match in _PAIR.finditer(text)}
+    words = {match[0].casefold() for match in _WORD.finditer(text)}
+    stems = {word[:STEM] for word in words if word not in COMMON_WORDS}
+    return stems | {match[1] for match in _PAIR.finditer(text)}
