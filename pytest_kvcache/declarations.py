@@ -83,7 +83,7 @@ def request_of(
         with_scores=judges(item) or "kv_scores" in fixtures or "kv_baseline_scores" in fixtures,
         with_golden="kv_golden" in fixtures,
         conditions=tuple(c for c in conditions if not c.obstacle) if compares_conditions(item) else (),
-        ad_hoc="vllm_engine" in item._fixtureinfo.argnames,  # type: ignore[attr-defined]
+        ad_hoc=_takes_engine(item),
     )
 
 
@@ -135,6 +135,16 @@ def _use_of(prompt_set: PromptSet) -> PromptSetUse:
 def _parameters(item: pytest.Item) -> dict[str, Any]:
     callspec = getattr(item, "callspec", None)
     return callspec.params if callspec else {}
+
+
+def _takes_engine(item: pytest.Item) -> bool:
+    """Whether a test has the engine's handle itself, or by a fixture of its own team."""
+    info = item._fixtureinfo  # type: ignore[attr-defined]
+    fixtures = (definitions[-1] for definitions in info.name2fixturedefs.values() if definitions)
+    return "vllm_engine" in info.argnames or any(
+        "vllm_engine" in fixture.argnames and fixture.func.__module__ != "pytest_kvcache.plugin"
+        for fixture in fixtures
+    )
 
 
 def _tiers(item: pytest.Item) -> set[str]:

@@ -121,6 +121,22 @@ def pytest_xdist_make_scheduler(config, log):
         result.stdout.fnmatch_lines(["scheduling tests via Mine"])
         assert sorted(engines_started(team)) == EACH_ONCE
 
+    def test_an_engine_that_a_fixture_asks_starts_once_too(self, team: pytest.Pytester) -> None:
+        team.makepyfile(
+            test_gate=VERDICT_TEST,
+            test_more=OUTPUT_TEST
+            + """
+@pytest.fixture
+def answer(vllm_engine):
+    return vllm_engine.generate(["Say a."], max_tokens=3)
+
+def test_answer(answer):
+    assert len(answer) == 1
+""",
+        )
+        team.runpytest(*GATE, "-n", "2").assert_outcomes(passed=12)
+        assert sorted(engines_started(team)) == EACH_ONCE
+
     def test_without_xdist_engines_start_once_too(self, team: pytest.Pytester) -> None:
         team.runpytest(*GATE, "-p", "no:xdist").assert_outcomes(passed=18)
         assert sorted(engines_started(team)) == EACH_ONCE
