@@ -90,8 +90,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Share of outputs by which the candidate's may share no content word with their prompts more often than
     the baseline's.
 
-    A free answer may do without the prompt's words: rounding brings healthy 135M models to at most .11 in 36 to
-    48 prompts, with intervals from .02 and below; caches that ruin the text bring them to .23 and more."""
+    A free answer may do without the prompt's words: rounding brings healthy 135M models to at most .11 in 36
+    to 48 prompts, with intervals from .02 and below; caches that ruin the text bring them to .23 and more."""
     penalised_repetition_excess: Margin = 0.10
     """4-gram repetition (0 to 1) that may remain under penalties beyond what the baseline's keeps.
 
