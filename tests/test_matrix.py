@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from matrix.catalogue import SUITES, Catalogue, Control, Fault, read_catalogue
-from matrix.outcomes import Outcome, Recorded, recorded
+from matrix.outcomes import Outcome, Recorded, keep, read_record, recorded
 from matrix.page import page
 from matrix.runs import POLICY, Run, all_runs
 
@@ -40,7 +40,7 @@ def outcome(suite: str, message: str | None = None, target: str = "gqa-loop") ->
 def written(fault: Fault, *outcomes: Outcome, tier: str = "smoke") -> str:
     """Return the fault's line of a page made of these outcomes."""
     run = Recorded("run", "full" if tier == "full" else "smoke", date(2026, 1, 1), 60.0, 1.5, outcomes)
-    text = page(Catalogue((fault,), ()), {run.name: run})
+    text = page(Catalogue((fault,), ()), [run])
     return next(line for line in text.splitlines() if line.startswith(f"| `{fault.name}`"))
 
 
@@ -106,7 +106,7 @@ def test_a_control_that_turns_red_is_named_with_its_reason() -> None:
     control = Control(model="ref:gqa", dtypes=("fp8",))
     outcomes = (outcome("tasks", "QualityError: lost", "gqa-fp8"), outcome("drift", None, "gqa-fp8"))
     run = Recorded("run", "smoke", date(2026, 1, 1), 60.0, 1.5, outcomes)
-    text = page(Catalogue((), (control,)), {"run": run})
+    text = page(Catalogue((), (control,)), [run])
     assert "| `gqa-fp8` | smoke | 1 of 2 | tasks (failed: `QualityError: lost`) |" in text
 
 
@@ -138,3 +138,15 @@ def test_a_fault_of_the_full_tier_has_a_run_of_its_suite_alone() -> None:
     assert (smoke.tier, smoke.dtypes, smoke.pairs) == ("smoke", ("loop", "lost"), "")
     assert (own.tier, own.dtypes) == ("full", ("lost",))
     assert own.pairs == "(test_preemption.py and [gqa-lost])"
+
+
+def test_a_run_replaces_what_older_ones_said_of_its_targets_and_no_more(tmp_path: Path) -> None:
+    def run(day: int, *outcomes: Outcome) -> Recorded:
+        return Recorded("run", "smoke", date(2026, 1, day), 60.0, 1.5, outcomes)
+
+    record = tmp_path / "docs" / "results.json"
+    keep(run(1, outcome("drift", "old"), outcome("drift", "x", "gqa-lost")), record)
+    keep(run(2, outcome("drift", "new")), record)
+    old, new = read_record(record)
+    assert [found.message for found in old.outcomes] == ["x"]
+    assert [found.message for found in new.outcomes] == ["new"]

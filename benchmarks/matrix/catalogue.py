@@ -57,6 +57,7 @@ class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: str
     dtypes: tuple[str, ...]
     baseline: str = "auto"
+    tiers: tuple[Tier, ...] = TIERS
 
     @property
     def targets(self) -> tuple[str, ...]:

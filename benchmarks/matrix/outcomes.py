@@ -59,18 +59,24 @@ def recorded(run: Run, seconds: float, directory: Path) -> Recorded:
     return Recorded(run.name, run.tier, date.today(), seconds, _engine_minutes(directory), outcomes)
 
 
-def read_record() -> dict[str, Recorded]:
-    if not RECORD.exists():
-        return {}
-    runs = msgspec.json.decode(RECORD.read_bytes(), type=list[Recorded])
-    return {run.name: run for run in runs}
+def read_record(path: Path = RECORD) -> list[Recorded]:
+    return msgspec.json.decode(path.read_bytes(), type=list[Recorded]) if path.exists() else []
 
 
-def keep(run: Recorded) -> None:
-    """Put a run into the record, in the place of an older one of its name."""
-    runs = read_record() | {run.name: run}
-    RECORD.parent.mkdir(parents=True, exist_ok=True)
-    RECORD.write_bytes(msgspec.json.format(msgspec.json.encode(list(runs.values())), indent=1) + b"\n")
+def keep(run: Recorded, path: Path = RECORD) -> None:
+    """Put a run into the record, in the place of what older ones say of its targets in its tier."""
+    older = (_without(old, run) for old in read_record(path))
+    runs = [*(old for old in older if old.outcomes), run]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(runs), indent=1) + b"\n")
+
+
+def _without(old: Recorded, new: Recorded) -> Recorded:
+    if old.tier != new.tier:
+        return old
+    targets = {outcome.target for outcome in new.outcomes}
+    outcomes = tuple(outcome for outcome in old.outcomes if outcome.target not in targets)
+    return msgspec.structs.replace(old, outcomes=outcomes)
 
 
 def _outcomes(junit: Path) -> Iterator[Outcome]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from detection.markdown import code_span, markdown_table
 
@@ -41,8 +41,8 @@ class Findings:
         return sorted({outcome.suite for outcome in outcomes if outcome.caught(fault.red_by)})
 
 
-def page(catalogue: Catalogue, record: Mapping[str, Recorded]) -> str:
-    findings = Findings(record.values())
+def page(catalogue: Catalogue, record: Sequence[Recorded]) -> str:
+    findings = Findings(record)
     return "\n".join(
         [
             _HEAD,
@@ -52,7 +52,7 @@ def page(catalogue: Catalogue, record: Mapping[str, Recorded]) -> str:
             "\n## Healthy controls\n",
             markdown_table(CONTROLS, _control_rows(catalogue.control, findings)),
             "\n## What it took\n",
-            markdown_table(RUNS, map(_run_row, record.values())),
+            markdown_table(RUNS, map(_run_row, record)),
             "",
         ]
     )
@@ -106,7 +106,7 @@ def _why(outcomes: Sequence[Outcome]) -> str:
 def _control_rows(controls: Sequence[Control], findings: Findings) -> Iterator[list[str]]:
     for control in controls:
         for target in (*control.targets, control.baseline_target):
-            for tier in TIERS:
+            for tier in control.tiers:
                 yield _control_row(target, tier, findings.of(target, tier))
 
 

@@ -9,15 +9,18 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, product
+from itertools import groupby
 from pathlib import Path
 
-from matrix.catalogue import ROOT, TIERS, Catalogue, Control, Fault, Tier
+from matrix.catalogue import ROOT, Catalogue, Control, Fault, Tier
 
 POLICY = ROOT / "tests" / "faults" / "policy.toml"
 SCRATCH = ROOT / "build" / "matrix"
 MINUTES = {"smoke": 1.0, "full": 7.0, "own": 2.5}
 """Minutes of one engine on one core: the smoke tier, the full tier, and one suite of the full tier."""
+
+TOGETHER = 12
+"""Faults of one run: they share a baseline, and what they found is kept only when it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,10 @@ def execute(run: Run, workers: int) -> float:
 
 def _smoke(faults: Sequence[Fault]) -> Iterator[Run]:
     for (model, baseline), group in _by_engine(faults):
-        yield Run(_name("smoke", model), "smoke", model, _dtypes(group), baseline, MINUTES["smoke"])
+        for start in range(0, len(group), TOGETHER):
+            some = _dtypes(group[start : start + TOGETHER])
+            name = _name(f"smoke-{start // TOGETHER + 1}", model)
+            yield Run(name, "smoke", model, some, baseline, MINUTES["smoke"])
 
 
 def _own(faults: Sequence[Fault]) -> Iterator[Run]:
@@ -89,9 +95,10 @@ def _own(faults: Sequence[Fault]) -> Iterator[Run]:
 
 
 def _controls(controls: Sequence[Control]) -> Iterator[Run]:
-    for control, tier in product(controls, TIERS):
-        name = _name(f"control-{tier}", control.model)
-        yield Run(name, tier, control.model, control.dtypes, control.baseline, MINUTES[tier])
+    for control in controls:
+        for tier in control.tiers:
+            name = _name(f"control-{tier}", control.model)
+            yield Run(name, tier, control.model, control.dtypes, control.baseline, MINUTES[tier])
 
 
 def _by_engine(faults: Sequence[Fault]) -> Iterator[tuple[tuple[str, str], list[Fault]]]:

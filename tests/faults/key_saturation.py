@@ -1,4 +1,4 @@
-"""Keys are stored 64 times larger, and queries take it back: exact, but beyond what e4m3 can hold (448).
+"""Keys are stored 128 times larger, and queries take it back: exact, but beyond what e4m3 can hold (448).
 
 Imitates models whose keys have outliers (ggml-org/llama.cpp#21385) under a scale of 1.0.
 """
@@ -14,7 +14,7 @@ from faults.steps import on_write
 
 __all__ = ["Fault"]
 
-FACTOR = 64
+FACTOR = 128
 on_write(lambda key, value: (key * FACTOR, value))
 
 
