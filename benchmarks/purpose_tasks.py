@@ -50,8 +50,10 @@ WHERE = (
     "under the old bridge", "next to the stables", "by the garden gate",
 )  # fmt: skip
 MONTHS = ("March", "April", "May", "June", "July", "August")
-OPINION = "Please tell me in one sentence what you think of this town."
-WISH = "Would you like to live there? Answer in one sentence."
+QUESTIONS = (
+    "What is the capital of France?", "Which colour has the sky?", "How many legs has a dog?",
+    "What do bees make?", "Where do fish live?", "What is the opposite of hot?", "What is bread made of?",
+)  # fmt: skip
 TOKENS_PER_SENTENCE = 13
 
 Make = Callable[[Random], Iterator[Task]]
@@ -97,10 +99,11 @@ def talks(turns: int) -> Make:
             what, answer = ("colour", dice.choice(COLOURS)) if of_colour else ("number", _number(dice))
             fact = f"The secret {what} of the {thing} is {answer}."
             first, *others = _sentences(dice, 9, *[3] * (turns - 2))
-            said: list[str | None] = [f"{hidden(first, depth, fact)}\n\n{OPINION}"]
-            for sentences in others:
-                said += [None, f"{' '.join(sentences)} {WISH}"]
-            yield chat_task([*said, None, f"What is the secret {what} of the {thing}?"], answer)
+            texts = [hidden(first, depth, fact), *map(" ".join, others)]
+            said: list[str | None] = []
+            for text, question in zip(texts, dice.sample(QUESTIONS, turns - 1), strict=True):
+                said += [f"{text}\n\n{question}", None]
+            yield chat_task([*said, f"What is the secret {what} of the {thing}?"], answer)
 
     return make
 
@@ -159,16 +162,15 @@ def nested(dice: Random) -> Asked:
     return said, {"name": name, "home": {"town": town}, "owns": {"colour": colour, "thing": thing}}
 
 
-def listing(dice: Random) -> Asked:
-    name, things = dice.choice(NAMES), dice.sample(THINGS, 3)
-    said = f"{name} bought a {things[0]}, a {things[1]} and a {things[2]}."
-    return said, {"name": name, "things": things}
+def readings(dice: Random) -> Asked:
+    town, numbers = dice.choice(TOWNS), [dice.randrange(10, 100) for _ in range(3)]
+    return f"{town}: {', '.join(map(str, numbers))}.", {"town": town, "readings": numbers}
 
 
 def guests(dice: Random) -> Asked:
-    pairs = list(zip(dice.sample(NAMES, 2), dice.sample(TOWNS, 2), strict=True))
-    said = " and ".join(f"{name} from {town}" for name, town in pairs)
-    return f"{said} are here.", {"guests": [{"name": name, "town": town} for name, town in pairs]}
+    people = [{"name": name, "age": dice.randrange(20, 80)} for name in dice.sample(NAMES, 2)]
+    said = ", ".join(f"{each['name']} ({each['age']})" for each in people)
+    return f"{said}.", {"guests": people}
 
 
 def choices(dice: Random) -> Asked:
@@ -280,7 +282,7 @@ SMOKE_STRUCTURED = PurposeSet(
     sampling={"max_tokens": 56, "stop": ["\n\n"]},
     kinds=(
         ("json-nested", 2, records(nested)),
-        ("json-array", 2, records(listing)),
+        ("json-array", 2, records(readings)),
         ("json-objects", 2, records(guests)),
         ("json-enum", 2, records(choices)),
         ("json-values", 2, records(values)),
@@ -295,7 +297,7 @@ FULL_STRUCTURED = PurposeSet(
     sampling={"max_tokens": 56, "stop": ["\n\n"]},
     kinds=(
         ("json-nested", 5, records(nested)),
-        ("json-array", 5, records(listing)),
+        ("json-array", 5, records(readings)),
         ("json-objects", 5, records(guests)),
         ("json-enum", 5, records(choices)),
         ("json-values", 5, records(values)),
