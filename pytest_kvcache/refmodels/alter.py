@@ -1,4 +1,4 @@
-"""Alter: projections of attention, so that keys or values grow, or so that they are wrong."""
+"""Alter: projections of attention, so that keys or values grow or vanish."""
 
 from __future__ import annotations
 
@@ -20,18 +20,11 @@ def amplified(tensors: Tensors, *, keys: int, values: int) -> Tensors:
     return {name: tensor * 2.0 ** exponents.get(_projection(name), 0) for name, tensor in tensors.items()}
 
 
-def damaged(tensors: Tensors, *, noise: float, seed: int) -> Tensors:
-    """Return the tensors with normal noise on every projection's weights, ``noise`` times as large as
-    they are themselves (standard deviations)."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def with_noise(weight: torch.Tensor) -> torch.Tensor:
-        added = torch.randn(weight.shape, generator=generator) * weight.float().std() * noise
-        return (weight.float() + added).to(weight.dtype)
-
+def deafened(tensors: Tensors) -> Tensors:
+    """Return the tensors with values of zero, so that attention passes nothing from token to token."""
     return {
-        name: with_noise(tensors[name]) if name.endswith("_proj.weight") else tensors[name]
-        for name in sorted(tensors)
+        name: torch.zeros_like(tensor) if _projection(name) == "v_proj" else tensor
+        for name, tensor in tensors.items()
     }
 
 

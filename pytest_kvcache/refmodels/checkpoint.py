@@ -42,7 +42,7 @@ from pytest_kvcache.refmodels.recipes import (
     SOURCE_PACKAGE,
     SOURCE_SHA256,
     Amplified,
-    Damaged,
+    Deafened,
     EightBit,
     Quantized,
     Qwen2Shape,
@@ -217,11 +217,10 @@ def _write_amplified(recipe: Amplified, base: Path, target: Path) -> None:
     save(alter.amplified(load(base), keys=recipe.keys, values=recipe.values), target / WHOLE)
 
 
-def _write_damaged(recipe: Damaged, base: Path, target: Path) -> None:
+def _write_deafened(_: Deafened, base: Path, target: Path) -> None:
     write_config(target, read_config(base))
     link(base, [BODY_SHARD], target)
-    attention = alter.damaged(load_file(base / ATTENTION_SHARD), noise=recipe.noise, seed=recipe.seed)
-    save(attention, target / ATTENTION_SHARD)
+    save(alter.deafened(load_file(base / ATTENTION_SHARD)), target / ATTENTION_SHARD)
     write_index(target)
 
 
@@ -255,7 +254,7 @@ _WRITERS: dict[type[Recipe], Callable[[Any, Path, Path], None]] = {
     Quantized: _write_quantized,
     EightBit: _write_eight_bit,
     Amplified: _write_amplified,
-    Damaged: _write_damaged,
+    Deafened: _write_deafened,
     Scaled: _write_scaled,
     RandomQwen3: _write_random,
     Qwen2Shape: _write_shape,

@@ -123,14 +123,11 @@ class Scaled:
 
 
 @dataclass(frozen=True, slots=True)
-class Damaged:
-    """The base with noise on its key and value weights, so that it writes badly under every kv dtype."""
+class Deafened:
+    """The base with values of zero, so that no token learns of another, under whichever kv dtype."""
 
     summary: str
     base: str
-    noise: float = 1.0
-    """Standard deviation, as a multiple of the weights' own."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +152,7 @@ Recipe = (
     | EightBit
     | Amplified
     | Scaled
-    | Damaged
+    | Deafened
     | Qwen2Shape
 )
 
@@ -201,7 +198,7 @@ RECIPES: dict[str, Recipe] = {
         "gqa-saturated-v",
         fault="swapped",
     ),
-    "gqa-broken": Damaged("broken under every kv dtype: gqa with noise on keys and values", "gqa"),
+    "gqa-broken": Deafened("broken under every kv dtype: gqa whose values are lost", "gqa"),
     "tiny-qwen3": RandomQwen3("random weights, QK-norm: for plumbing tests only"),
     "qwen2-0.5b-shape": Qwen2Shape(
         "heads as Qwen2-0.5B, no weights: for load_format=dummy", hidden=896, heads=14, kv_heads=2
