@@ -46,7 +46,6 @@ def test_a_candidate_that_differs_by_its_cache_alone_passes() -> None:
     ("field", "value", "line"),
     [
         ("prefix_caching", False, "prefix caching: False, the baseline's is True"),
-        ("attention_backend", "SLOW", "attention backend: SLOW, the baseline's is CPU_ATTN"),
         ("model_dtype", "float16", "model dtype: float16, the baseline's is bfloat16"),
         ("quantization", "gptq", "quantization: gptq, the baseline's is None"),
         ("max_model_len", 512, "max model len: 512, the baseline's is 2048"),
@@ -59,6 +58,13 @@ def test_a_candidate_that_differs_by_its_cache_alone_passes() -> None:
 def test_each_setting_that_was_lost_in_silence_is_named(field: str, value: Any, line: str) -> None:
     (found,) = lost(given(replace(CANDIDATE, **{field: value})))
     assert found.startswith(line)
+
+
+def test_an_attention_backend_may_follow_the_kv_dtype_but_not_come_instead_of_one_asked_for() -> None:
+    other = replace(CANDIDATE, attention_backend="FLASHINFER")
+    kv.assert_settings_kept(given(other), baseline())
+    (found,) = lost(given(other, attention_backend="FLASH_ATTN"), baseline(attention_backend="FLASH_ATTN"))
+    assert found == "attention backend: FLASHINFER, asked for was FLASH_ATTN"
 
 
 def test_a_setting_that_engine_arguments_ask_for_may_differ() -> None:

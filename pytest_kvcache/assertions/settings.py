@@ -1,7 +1,7 @@
 """Settings: whether the engine runs as it was asked to, and but for its cache as the baseline does.
 
-Engines give up features in silence: with a quantized cache prefix caching may go off, a slower backend may
-come in, a context may become shorter. What an engine resolved is in the provenance of its outputs.
+Engines give up features in silence: with a quantized cache prefix caching may go off, or a context may become
+shorter. What an engine resolved is in the provenance of its outputs.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ def assert_settings_kept(
 
     Asked for is the kv dtype, and what engine arguments name. Everything else that can be compared (the
     model, its dtype and quantization, its length and chat template, prefix caching, chunked prefill,
-    compilation, batch sizes, the attention backend) is to be as in the baseline, unless the two have other
-    engine arguments for it. The cache is to hold at least as many tokens, and a quantized one, in the same
-    memory, ``capacity_gain`` times as many; this is left out where arguments about memory differ, and beside
-    a golden, which does not tell. Raises :class:`~pytest_kvcache.errors.UsageError` for what is no set of
+    compilation, batch sizes) is to be as in the baseline, unless the two have other engine arguments for it;
+    an attention backend may follow the kv dtype. The cache is to hold at least as many tokens, and a
+    quantized one, in the same memory, ``capacity_gain`` times as many; this is left out where arguments about
+    memory differ, and beside a golden, which does not tell. Raises
+    :class:`~pytest_kvcache.errors.UsageError` for what is no set of
     outputs, and a gain below 1.
     """
     __tracebackhide__ = True
@@ -67,6 +68,8 @@ class _Setting:
     """The engine arguments by which it is asked for."""
     asked: Callable[[Json], Any] | None = None
     """Makes of the first argument's value what the field is to be; None if that cannot be told."""
+    follows_dtype: bool = False
+    """Whether another kv dtype may bring another value, so that only one that was asked for can be lost."""
 
     @property
     def what(self) -> str:
@@ -84,7 +87,7 @@ _SETTINGS = (
     _Setting("enforce_eager", ("enforce_eager",), bool),
     _Setting("max_num_seqs", ("max_num_seqs",), int),
     _Setting("max_num_batched_tokens", ("max_num_batched_tokens",), int),
-    _Setting("attention_backend", ("attention_backend", "attention_config"), _word),
+    _Setting("attention_backend", ("attention_backend", "attention_config"), _word, follows_dtype=True),
 )
 
 _OFTEN_UNKNOWN = frozenset({"chunked_prefill", "enforce_eager"})
@@ -115,8 +118,12 @@ def _setting(setting: _Setting, ours: OutputSet, theirs: OutputSet) -> Iterator[
         return
     if wanted is not None and _comparable(setting, mine) != wanted:
         yield f"{setting.what}: {mine}, asked for was {wanted}"
-    elif mine != other and all(asked.get(name) == asked_there.get(name) for name in setting.arguments):
+    elif mine != other and not setting.follows_dtype and _asked_alike(setting, asked, asked_there):
         yield f"{setting.what}: {mine}, the baseline's is {other}{_remedy(setting)}"
+
+
+def _asked_alike(setting: _Setting, one: dict[str, Json], other: dict[str, Json]) -> bool:
+    return all(one.get(name) == other.get(name) for name in setting.arguments)
 
 
 def _wanted(setting: _Setting, asked: dict[str, Json]) -> Any:
