@@ -64,8 +64,8 @@ BATCH = Condition("batch")
 _CHUNK = {"enable_chunked_prefill": True, "max_num_batched_tokens": 64, "max_num_seqs": 64}
 """vLLM wants room in a step for one token of every sequence."""
 _SMALL_CACHE = {"block_size": 32, "max_model_len": -1, "num_gpu_blocks_override": 32}
-"""Room for 31 blocks, a sequence of 992 tokens; `max_model_len` follows. A prompt of 300 tokens is admitted
-three times, and the three outgrow the cache within two dozen tokens each."""
+"""Room for 31 blocks, a sequence of 992 tokens; `max_model_len` follows. Many short prompts are admitted
+together and outgrow it; of few long ones, which grow by little, none may have to go."""
 SHIPPED: Mapping[str, Condition] = {
     each.name: each
     for each in (

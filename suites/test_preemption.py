@@ -8,7 +8,7 @@ import pytest_kvcache as kv
 
 
 @pytest.mark.kv_full
-@pytest.mark.kv_sensitive(prompts="full-conditions", conditions=["preempted"])
+@pytest.mark.kv_sensitive(prompts="full-preemption", conditions=["preempted"])
 def test_preemption(kv_conditions: kv.PlannedConditions, kv_limits: kv.Limits) -> None:
     kv.assert_divergence_within(
         kv_conditions["preempted"],

@@ -5,6 +5,8 @@ Four engines live once each for all tests here: the baseline, the candidate and 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 from real_engine import TIMEOUT, spec
 
@@ -14,7 +16,7 @@ from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.launch import child_engine_factory
 from pytest_kvcache.plan import Request, Target, make_plan
 from pytest_kvcache.prompts import load_prompt_set
-from pytest_kvcache.records import PlannedConditions
+from pytest_kvcache.records import PlannedConditions, Sampling
 from pytest_kvcache.serving import planned_conditions
 from pytest_kvcache.session import Session
 from pytest_kvcache.store import RunStore
@@ -22,7 +24,9 @@ from pytest_kvcache.store import RunStore
 pytestmark = pytest.mark.vllm
 
 SET = load_prompt_set("smoke-conditions")
-CONDITIONS = tuple(SHIPPED[name] for name in ("again", "alone", "chunked", "preempted"))
+MANY = replace(load_prompt_set("full-preemption"), name="many", sampling=Sampling(max_tokens=64))
+CONDITIONS = tuple(SHIPPED[name] for name in ("again", "alone", "chunked"))
+PREEMPTED = SHIPPED["preempted"]
 
 
 @pytest.fixture(scope="module")
@@ -42,39 +46,56 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     return RunStore(tmp_path_factory.mktemp("conditions") / "run")
 
 
+@dataclass(frozen=True)
+class Planned:
+    few: PlannedConditions
+    """Under what comes about with a few long prompts."""
+    many: PlannedConditions
+    """Under a small cache, which many short prompts outgrow together."""
+
+
 @pytest.fixture(scope="module")
-def planned(target: Target, store: RunStore) -> PlannedConditions:
-    plan = make_plan([Request(target, (SET,), conditions=CONDITIONS)])
-    session = Session(plan, store, child_engine_factory(TIMEOUT), DevicePool())
-    return planned_conditions(session, target, [SET], CONDITIONS)
+def planned(target: Target, store: RunStore) -> Planned:
+    asked = (
+        Request(target, (SET,), conditions=CONDITIONS),
+        Request(target, (MANY,), conditions=(PREEMPTED,)),
+    )
+    session = Session(make_plan(asked), store, child_engine_factory(TIMEOUT), DevicePool())
+    return Planned(
+        planned_conditions(session, target, [SET], CONDITIONS),
+        planned_conditions(session, target, [MANY], [PREEMPTED]),
+    )
 
 
 @pytest.mark.parametrize("name", [condition.name for condition in CONDITIONS])
-def test_a_healthy_candidate_thinks_the_same_under_every_condition(
-    planned: PlannedConditions, name: str
-) -> None:
-    kv.assert_divergence_within(planned[name], planned["batch"])
+def test_a_healthy_candidate_thinks_the_same_under_every_condition(planned: Planned, name: str) -> None:
+    kv.assert_divergence_within(planned.few[name], planned.few["batch"])
 
 
-def test_prompts_were_read_from_the_prefix_cache_the_second_time_alone(planned: PlannedConditions) -> None:
-    cached = {name: planned[name][SET.name].counts.cached_tokens for name in planned}
+def test_a_healthy_candidate_thinks_the_same_where_sequences_are_preempted(planned: Planned) -> None:
+    kv.assert_divergence_within(planned.many["preempted"], planned.many["batch"])
+
+
+def test_prompts_were_read_from_the_prefix_cache_the_second_time_alone(planned: Planned) -> None:
+    cached = {name: planned.few[name][SET.name].counts.cached_tokens for name in planned.few}
     assert cached.pop("again")
-    assert cached == dict.fromkeys(("batch", "alone", "chunked", "preempted"), 0)
+    assert cached == dict.fromkeys(("batch", "alone", "chunked"), 0)
 
 
-def test_sequences_were_preempted_under_a_small_cache_alone(planned: PlannedConditions) -> None:
-    preempted = {name: planned[name][SET.name].counts.preemptions for name in planned}
-    assert preempted.pop("preempted")
-    assert preempted == dict.fromkeys(("batch", "again", "alone", "chunked"), 0)
+def test_sequences_were_preempted_under_a_small_cache_alone(planned: Planned) -> None:
+    counts = {name: planned.many[name][MANY.name].counts.preemptions for name in planned.many}
+    assert counts.pop("preempted")
+    assert counts == {"batch": 0}
 
 
 def test_every_condition_followed_the_baselines_whole_texts(
-    planned: PlannedConditions, target: Target, store: RunStore
+    planned: Planned, target: Target, store: RunStore
 ) -> None:
-    written = store.outputs(target.baseline, SET)
-    assert written is not None
-    for name in planned:
-        assert [s.token_ids for s in planned[name]] == [o.token_ids for o in written]
+    for prompt_set, conditions in ((SET, planned.few), (MANY, planned.many)):
+        written = store.outputs(target.baseline, prompt_set)
+        assert written is not None
+        for name in conditions:
+            assert [s.token_ids for s in conditions[name]] == [o.token_ids for o in written if o.token_ids]
 
 
 @pytest.mark.usefixtures("planned")
