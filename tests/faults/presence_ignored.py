@@ -5,18 +5,9 @@ Imitates waybarrios/vllm-mlx#723: parameters that are accepted and do nothing.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
-import torch
-from vllm.v1.sample.sampler import Sampler
-
-from faults.patching import Fault, around
+from faults.patching import Fault
+from faults.penalties import ignore
 
 __all__ = ["Fault"]
 
-
-@around(Sampler, "apply_penalties")
-def _skip(apply: Any, logits: Any, metadata: Any, written: Any) -> Any:
-    without = replace(metadata, presence_penalties=torch.zeros_like(metadata.presence_penalties))
-    return apply(logits, without, written)
+ignore("presence_penalties")
