@@ -54,7 +54,7 @@ def variant(name: str, condition: str = "batch") -> EngineSpec:
 
 def requests(engine: Engine) -> list[ScoreRequest]:
     """Return four texts whose prompts differ from their first block on, and which repeat what those say."""
-    rotated = ((2 * "".join(PROBE_TEXTS[i:] + PROBE_TEXTS[:i]))[:1800] for i in range(4))
+    rotated = ((2 * "".join(PROBE_TEXTS[i:] + PROBE_TEXTS[:i]))[:1300] for i in range(4))
     prompts = [Prompt(f"text-{i}", "test", text=text) for i, text in enumerate(rotated)]
     tokens = [output.prompt_token_ids for output in engine.generate(prompts, Sampling(max_tokens=1))]
     return [
