@@ -185,6 +185,15 @@ class RunStore:
         files = sorted(self.root.glob("engines/*/report-*.json"))
         return tuple(sorted((_read_json(f, EngineReport) for f in files), key=lambda r: r.label))
 
+    def provenances(self) -> dict[EngineSpec, Provenance]:
+        """Return what engines resolved: those that ran, and those whose outputs another run or a golden gave.
+
+        What a golden keeps of it has blanks.
+        """
+        headers = (_read_header(file) for file in sorted(self.root.glob("engines/*/outputs-*.jsonl")))
+        written = {header.spec: header.provenance for header in headers}
+        return written | {r.spec: r.provenance for r in self.reports() if r.provenance is not None}
+
     def put_verdict(self, verdict: Verdict, excerpts: tuple[Excerpt, ...], *, key: str) -> None:
         """Keep a verdict; ``key`` identifies the engines and sets that it is about."""
         name = f"{slug(verdict.id)}-{key}.json"
@@ -347,6 +356,15 @@ def _read_lines(
     except FileNotFoundError:
         return None
     except (ValueError, msgspec.MsgspecError) as error:
+        raise _damaged(path, error) from None
+
+
+def _read_header(path: Path) -> _OutputsHeader:
+    with path.open("rb") as lines:
+        first = lines.readline()
+    try:
+        return msgspec.json.decode(first, type=_OutputsHeader)
+    except msgspec.MsgspecError as error:
         raise _damaged(path, error) from None
 
 

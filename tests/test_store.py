@@ -18,7 +18,14 @@ from scripted_engine import Script
 
 from pytest_kvcache.engines import wire
 from pytest_kvcache.errors import KvCacheError
-from pytest_kvcache.records import OutputSet, ScoreRequest, ScoreSet
+from pytest_kvcache.records import (
+    EngineReport,
+    EngineSpec,
+    OutputSet,
+    Provenance,
+    ScoreRequest,
+    ScoreSet,
+)
 from pytest_kvcache.store import RunStore
 
 SPEC = scripted.spec("fp8_e4m3", seconds=0)
@@ -45,6 +52,24 @@ def test_what_is_put_is_read_by_another_store_of_the_same_directory(tmp_path: Pa
     other = RunStore(tmp_path)
     assert other.outputs(SPEC, SET) == outputs
     assert other.scores(SPEC, SET, SPEC) == other.floor(SPEC, SET) == scores
+
+
+def test_what_engines_resolved_is_known_of_those_that_ran_and_of_those_whose_outputs_were_kept(
+    tmp_path: Path,
+) -> None:
+    outputs, _ = entries()
+    store = RunStore(tmp_path)
+    assert store.provenances() == {}
+    store.put_outputs(outputs)
+    assert store.provenances() == {SPEC: outputs.provenance}
+    today = replace(outputs.provenance, kv_capacity_tokens=7)
+    store.put_report(report(SPEC, today))
+    store.put_report(report(replace(SPEC, model="broken"), None))
+    assert store.provenances() == {SPEC: today}
+
+
+def report(spec: EngineSpec, provenance: Provenance | None) -> EngineReport:
+    return EngineReport(spec.model, spec, provenance, None, 1.0, 0.0, 0.0, 0, 0, 0, "")
 
 
 def test_text_that_breaks_lines_survives(tmp_path: Path) -> None:
