@@ -40,7 +40,7 @@ test: test-fast test-vllm  ## run all of the project's own tests
 test-fast: venv  ## run those that need no engine
 	$(BIN)/pytest -m "not vllm" -n $(WORKERS) --dist loadfile
 test-vllm: models  ## run those that start real engines
-	$(BIN)/pytest -m vllm
+	$(BIN)/pytest -m vllm -n $(WORKERS) --dist loadfile
 test-matrix: test-oldest  ## run the fast tests without an engine installed: oldest dependencies, newer Pythons
 	@$(MAKE) --no-print-directory $(foreach v,$(NEWER),$(if $(call find-python,$(v)),test-$(v)))
 test-oldest:

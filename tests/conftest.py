@@ -19,6 +19,16 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep every xdist worker that starts real engines, and all that it starts, to cores of its own."""
+    worker = getattr(config, "workerinput", None)
+    if worker is None or config.option.markexpr != "vllm":
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    number, workers = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    os.sched_setaffinity(0, cores[number::workers] or cores[-1:])
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A team's repository whose engines are scripted."""
