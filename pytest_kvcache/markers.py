@@ -50,7 +50,7 @@ class KvSensitive:
                 f"{where}: {str(error).partition('() ')[2]} (kv_sensitive takes: {known})"
             ) from None
         for name in ("dtypes", "models", "conditions"):
-            if isinstance(getattr(marker, name), str):
+            if not _are_names(getattr(marker, name)):
                 raise UsageError(f"{where}: kv_sensitive({name}=...) takes a list, e.g. {name}=['...']")
         if not _are_prompts(marker.prompts):
             raise UsageError(
@@ -74,9 +74,9 @@ class KvSensitive:
 
     def serving_conditions(self) -> tuple[Condition, ...]:
         """Return the declared conditions. Raises ValueError for one that does not exist or makes none."""
-        declared: Any = self.conditions
+        declared: Any = self.conditions or ()
         if isinstance(declared, Mapping):
-            if not all(isinstance(arguments, Mapping) for arguments in declared.values()):
+            if not all(map(_are_arguments, declared.values())):
                 raise ValueError("in a mapping every name has engine arguments, a mapping too")
             return tuple(condition(name, arguments) for name, arguments in declared.items())
         for name in declared:
@@ -92,6 +92,18 @@ class KvSensitive:
             return True
         names = {target.variant or canonical_dtype(target.kv_dtype)}
         return bool(names & {canonical_dtype(name) for name in self.dtypes})
+
+
+def _are_names(value: Any) -> bool:
+    """Whether it is a list of names, a mapping from names, or nothing."""
+    if value is None:
+        return True
+    several = isinstance(value, list | tuple | set | frozenset | Mapping)
+    return several and all(isinstance(name, str) and name.strip() for name in value)
+
+
+def _are_arguments(value: Any) -> bool:
+    return isinstance(value, Mapping) and _are_names(value)
 
 
 def _are_prompts(value: Any) -> bool:

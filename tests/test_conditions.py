@@ -100,6 +100,10 @@ class TestMarker:
         [
             (["agian"], "no 'agian'; there are batch, again, alone, chunked"),
             ("again", "takes a list, e.g. conditions="),
+            (3, "takes a list, e.g. conditions="),
+            ([["again"]], "takes a list, e.g. conditions="),
+            ({7: {"max_num_seqs": 2}}, "takes a list, e.g. conditions="),
+            ({"mine": {7: 2}}, "every name has engine arguments"),
             ({"chunked": {"max_num_seqs": 2}}, "name of a shipped condition"),
             ({"mine": {}}, "at least one engine argument"),
             ({"mine": 3}, "every name has engine arguments"),

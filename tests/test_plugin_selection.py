@@ -65,6 +65,7 @@ class TestSelection:
             ("promts='smoke'", "*promts*kv_sensitive takes: prompts, max_tokens, dtypes, models*"),
             ("'smoke'", "*keywords only*prompts='smoke'*"),
             ("dtypes='fp8'", "*dtypes=...*takes a list*"),
+            ("models=3", "*models=...*takes a list*"),
             ("max_tokens=0", "*positive number of tokens*"),
             ("dtypes=['fp8-e4m3']", "*unknown kv dtype 'fp8-e4m3'*"),
             ("prompts=5", "*takes the name of a set, a .jsonl file, a PromptSet*"),
