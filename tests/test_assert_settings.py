@@ -86,6 +86,16 @@ def test_an_argument_that_is_no_plain_value_is_held_against_the_baselines() -> N
     kv.assert_settings_kept(given(CANDIDATE, max_model_len="2k"), baseline(max_model_len="2k"))
 
 
+@pytest.mark.parametrize("asked", [-1, "auto"])
+def test_a_length_that_is_fitted_to_the_memory_may_be_longer_in_a_smaller_cache_and_not_shorter(
+    asked: int | str,
+) -> None:
+    longer, shorter = (given(replace(CANDIDATE, max_model_len=n), max_model_len=asked) for n in (4000, 1000))
+    kv.assert_settings_kept(longer, baseline(max_model_len=asked))
+    (found,) = lost(shorter, baseline(max_model_len=asked))
+    assert found.startswith("max model len: 1000, the baseline's is 2048")
+
+
 @pytest.mark.parametrize("resolved", ["bfloat16", "fp8_e5m2", "bfloat16+fp8_e4m3"])
 def test_another_kv_dtype_than_was_asked_for_is_lost(resolved: str) -> None:
     found = lost(given(replace(CANDIDATE, kv_cache_dtype=resolved)))
@@ -112,6 +122,10 @@ def test_a_smaller_cache_is_lost_unless_arguments_ask_for_it() -> None:
     kv.assert_settings_kept(
         given(replace(CANDIDATE, kv_capacity_tokens=62_080), **blocks), baseline(**blocks)
     )
+
+
+def test_a_cache_smaller_by_some_blocks_is_as_large() -> None:
+    kv.assert_settings_kept(given(replace(BASELINE, kv_capacity_tokens=62_080 - 512), "auto"), baseline())
 
 
 def test_beside_a_golden_what_it_does_not_keep_is_left_out() -> None:

@@ -23,6 +23,9 @@ MEMORY = frozenset(
     {"gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override", "cpu_offload_gb"}
 )
 """Engine arguments that say how many tokens the cache holds."""
+SAME_MEMORY = 0.95
+"""The share of the baseline's tokens that is as many: on a GPU the cache has what memory is left at the start
+of an engine, and two starts find some blocks more or less."""
 
 
 def assert_settings_kept(
@@ -36,11 +39,11 @@ def assert_settings_kept(
     Asked for is the kv dtype, and what engine arguments name. Everything else that can be compared (the
     model, its dtype and quantization, its length and chat template, prefix caching, chunked prefill,
     compilation, batch sizes) is to be as in the baseline, unless the two have other engine arguments for it;
-    an attention backend may follow the kv dtype. The cache is to hold at least as many tokens, and a
+    an attention backend may follow the kv dtype, and a length that is fitted to the memory may be longer. The
+    cache is to hold at least as many tokens, and a
     quantized one, in the same memory, ``capacity_gain`` times as many; this is left out where arguments about
     memory differ, and beside a golden, which does not tell. Raises
-    :class:`~pytest_kvcache.errors.UsageError` for what is no set of
-    outputs, and a gain below 1.
+    :class:`~pytest_kvcache.errors.UsageError` for what is no set of outputs, and a gain below 1.
     """
     __tracebackhide__ = True
     with misuse_of("assert_settings_kept"):
@@ -60,6 +63,12 @@ def _word(value: Json) -> str:
     return str(value).rpartition(".")[2].upper()
 
 
+def _length(value: Json) -> int | None:
+    """Return a length in tokens; None for vLLM's -1, by which it is fitted to the memory."""
+    length = int(value)
+    return length if length > 0 else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Setting:
     name: str
@@ -70,6 +79,8 @@ class _Setting:
     """Makes of the first argument's value what the field is to be; None if that cannot be told."""
     follows_dtype: bool = False
     """Whether another kv dtype may bring another value, so that only one that was asked for can be lost."""
+    may_grow: bool = False
+    """Whether a larger value than the baseline's is no loss."""
 
     @property
     def what(self) -> str:
@@ -80,7 +91,7 @@ _SETTINGS = (
     _Setting("model_id"),
     _Setting("model_dtype", ("dtype",)),
     _Setting("quantization", ("quantization",)),
-    _Setting("max_model_len", ("max_model_len",), int),
+    _Setting("max_model_len", ("max_model_len",), _length, may_grow=True),
     _Setting("chat_template_sha256", ("chat_template", "tokenizer", "tokenizer_mode")),
     _Setting("prefix_caching", ("enable_prefix_caching",), bool),
     _Setting("chunked_prefill", ("enable_chunked_prefill",), bool),
@@ -118,8 +129,12 @@ def _setting(setting: _Setting, ours: OutputSet, theirs: OutputSet) -> Iterator[
         return
     if wanted is not None and _comparable(setting, mine) != wanted:
         yield f"{setting.what}: {mine}, asked for was {wanted}"
-    elif mine != other and not setting.follows_dtype and _asked_alike(setting, asked, asked_there):
+    elif _is_lost(setting, mine, other) and _asked_alike(setting, asked, asked_there):
         yield f"{setting.what}: {mine}, the baseline's is {other}{_remedy(setting)}"
+
+
+def _is_lost(setting: _Setting, mine: Any, other: Any) -> bool:
+    return not setting.follows_dtype and (mine < other if setting.may_grow else mine != other)
 
 
 def _asked_alike(setting: _Setting, one: dict[str, Json], other: dict[str, Json]) -> bool:
@@ -156,7 +171,7 @@ def _capacity(ours: OutputSet, theirs: OutputSet, gain: float) -> Iterator[str]:
     counted = "num_gpu_blocks_override" in asked
     gains = is_quantized(ours.provenance.kv_cache_dtype) and not theirs.provenance.kv_cache_quantized
     whole = gains and not asked.get(SKIPPED_LAYERS) and not counted
-    least = other * gain if whole else other
+    least = other * (gain if whole else SAME_MEMORY)
     if mine < least:
         held = f"kv cache capacity: {mine:,} tokens"
         if whole:
