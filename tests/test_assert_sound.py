@@ -108,3 +108,9 @@ def test_a_quantized_baseline_fails_however_well_it_writes() -> None:
 def test_what_is_no_set_is_refused() -> None:
     with pytest.raises(kv.UsageError, match=r"^assert_baseline_sound: baseline takes"):
         kv.assert_baseline_sound("text")  # type: ignore[arg-type]
+
+
+def test_a_baseline_of_no_outputs_is_refused_and_not_sound() -> None:
+    for nothing in (PlannedOutputs(()), replace(TEXTS, outputs=())):
+        with pytest.raises(kv.UsageError, match=r"^assert_baseline_sound: baseline holds no outputs"):
+            kv.assert_baseline_sound(nothing)

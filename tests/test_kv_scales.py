@@ -20,7 +20,7 @@ from pytest_kvcache.engines.kv_scales import (
     layer_index,
     read_checkpoint_scales,
 )
-from pytest_kvcache.records import Provenance, ReasonCode
+from pytest_kvcache.records import PlannedOutputs, Provenance, ReasonCode
 
 K, V = 0.25, 0.0625
 BF16 = {0.25: 0x3E80, 0.0625: 0x3D80}
@@ -159,3 +159,8 @@ def test_lost_scales_fail_with_a_code_that_no_declaration_excuses() -> None:
 def test_without_scales_there_is_nothing_to_assert(count: int | None, told: str) -> None:
     with pytest.raises(kv.UsageError, match=told):
         assert_loaded(replace(PROVENANCE, checkpoint_scales=count))
+
+
+def test_no_outputs_at_all_are_refused() -> None:
+    with pytest.raises(kv.UsageError, match=r"^assert_scales_loaded: give at least one set of outputs"):
+        kv.assert_scales_loaded(PlannedOutputs(()))

@@ -25,7 +25,7 @@ def assert_baseline_sound(
 
     Each limit (0 to 1) is on a share itself, not on its interval: of unpenalised and of penalised outputs
     that may be degenerate or empty, and of tasks that must be answered rightly. Raises
-    :class:`~pytest_kvcache.errors.UsageError` for what is no set of outputs.
+    :class:`~pytest_kvcache.errors.UsageError` for what is no set of outputs, and where there are none.
     """
     __tracebackhide__ = True
     with misuse_of("assert_baseline_sound"):
@@ -43,6 +43,9 @@ def assert_baseline_sound(
         *baseline_endpoints(find_faults(evidence), limits),
         *baseline_answers(wrong_answers(evidence), limits),
     )
+    with misuse_of("assert_baseline_sound"):
+        if not endpoints:
+            raise ValueError("baseline holds no outputs")
     reasons = [*_quantized(sets), *(each.reason for each in endpoints if each.reason)]
     if reasons:
         raise QualityError(

@@ -18,6 +18,8 @@ def assert_scales_loaded(output: OutputSet | PlannedOutputs) -> None:
     __tracebackhide__ = True
     with misuse_of("assert_scales_loaded"):
         engines = [each.provenance for each in read_sets(output, "output")]
+        if not engines:
+            raise ValueError("give at least one set of outputs")
         for engine in engines:
             _check_known(engine)
     differ = [engine.scales_differ for engine in engines if engine.scales_differ]
@@ -28,6 +30,9 @@ def assert_scales_loaded(output: OutputSet | PlannedOutputs) -> None:
 
 def _check_known(engine: Provenance) -> None:
     if engine.checkpoint_scales is None:
-        raise ValueError("the checkpoint's kv scales are not known: run the engine anew, with --kv-no-cache")
+        raise ValueError(
+            "the checkpoint's kv scales are not known: give the model as a directory or a Hugging Face id, "
+            "and run the engine anew (--kv-no-cache)"
+        )
     if engine.checkpoint_scales == 0 and engine.scales_differ is None:
         raise ValueError("the checkpoint holds no kv scales")
