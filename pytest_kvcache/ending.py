@@ -12,6 +12,7 @@ import pytest
 from pytest_kvcache import report
 from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.golden_use import goldens_of_run
+from pytest_kvcache.performance import performances, read_rounds
 from pytest_kvcache.run import TARGET_PROPERTY, Run, shown
 
 if TYPE_CHECKING:
@@ -30,18 +31,22 @@ class Ending:
         self._run = run
         self._started = datetime.now(UTC)
         self._kv_reports = 0
+        self._not_measured: dict[str, str] = {}
+        """Why tests of performance measured nothing, by the ids of their targets."""
         self._results: report.Results | None = None
         self._failed_to_report = False
         self._lines: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count the kv tests that ran."""
+        """Count the kv tests that ran, and note why performance was not measured."""
         if self._run.updating is not None:
             self._run.updating.note(report)
-        is_kv_test = any(name == TARGET_PROPERTY for name, _ in report.user_properties)
+        target = next((str(value) for name, value in report.user_properties if name == TARGET_PROPERTY), None)
         is_plain_skip = report.skipped and not hasattr(report, "wasxfail")
-        if is_kv_test and (report.when == "call" or report.failed) and not is_plain_skip:
+        if target and (report.when == "call" or report.failed) and not is_plain_skip:
             self._kv_reports += 1
+        if target and is_plain_skip and "kv_perf" in report.keywords and isinstance(report.longrepr, tuple):
+            self._not_measured[target] = report.longrepr[2].removeprefix("Skipped: ")
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -114,6 +119,9 @@ class Ending:
                 verdicts=tuple(verdict for verdict, _ in judged),
                 excerpts=tuple(excerpt for _, excerpts in judged for excerpt in excerpts),
                 goldens=self._goldens(store, declared),
+                performance=performances(
+                    self._run.targets, store.provenances(), read_rounds(store.root), self._not_measured
+                ),
             )
             self._lines += report.write_reports(settings.report, self._results, os.environ)
         except KvCacheError as error:

@@ -38,6 +38,7 @@ MARKERS = (
     ),
     "kv_smoke: decides in minutes; the default tier of the shipped suites (pytest-kvcache)",
     "kv_full: sees more and takes longer; runs where -m asks for it (pytest-kvcache)",
+    "kv_perf: measures what a kv dtype gains; runs where -m asks for it (pytest-kvcache)",
 )
 
 NOT_ASKED = "no kv dtypes were asked for: give --kv-dtypes=fp8,auto, or set kv_dtypes in the ini file"

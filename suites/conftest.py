@@ -1,17 +1,18 @@
-"""Tiers: the full tier costs minutes more, so it runs only where ``-m`` asks for it."""
+"""Tiers: what costs minutes more, or measures speed, runs only where ``-m`` asks for it."""
 
 from __future__ import annotations
 
 import pytest
 
+ON_REQUEST = ("kv_full", "kv_perf")
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "kv_full" in config.option.markexpr:
-        return
-    full = [item for item in items if item.get_closest_marker("kv_full") and _is_shipped(item)]
-    if full:
-        config.hook.pytest_deselected(items=full)
-        items[:] = [item for item in items if item not in full]
+    left_out = [tier for tier in ON_REQUEST if tier not in config.option.markexpr]
+    unasked = [item for item in items if _is_shipped(item) and any(map(item.get_closest_marker, left_out))]
+    if unasked:
+        config.hook.pytest_deselected(items=unasked)
+        items[:] = [item for item in items if item not in unasked]
 
 
 def _is_shipped(item: pytest.Item) -> bool:

@@ -202,6 +202,47 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Ratio:
+    """A candidate's figure divided by its baseline's: medians, and the extremes that any two rounds give."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One figure that was measured in rounds of equal work: their median and their extremes."""
+
+    value: float
+    low: float
+    high: float
+    rounds: int
+    ratio: Ratio | None = None
+    """None for a baseline, and where the baseline's was not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What one target's engine holds and how fast it is, beside its baseline's. No verdict rests on it."""
+
+    id: str
+    baseline_id: str
+    kv_capacity_tokens: int | None
+    """Tokens that the kv cache has room for; None if the engine does not tell, as the next two."""
+    max_model_len: int | None
+    """The longest context, in tokens."""
+    concurrency: float | None
+    """How many requests of that length the cache holds at once."""
+    kv_capacity_ratio: float | None
+    """Its capacity divided by the baseline's; None for a baseline, and where one of them is not known."""
+    measured: dict[str, Measurement] = field(default_factory=dict, hash=False)
+    """By figure: ``tokens_per_second``, ``seconds_to_first_token``, ``seconds_to_first_token_long``."""
+    not_measured: str | None = None
+    """Why not, in one line, where it should have been; None otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
 class Excerpt:
     """One prompt with what baseline and candidate wrote: evidence for a verdict."""
 

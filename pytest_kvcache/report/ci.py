@@ -16,10 +16,12 @@ from pytest_kvcache.report.table import (
     cached,
     candidate,
     failed_engines,
+    gain,
     golden,
     headline,
     next_step,
     rows,
+    speeds,
 )
 from pytest_kvcache.text import printable
 
@@ -93,6 +95,7 @@ def _summary(results: Results) -> Iterator[str]:
             yield _table_line([model, dtype, f"{_MARKS[row.kind]} {kind}", *figures])
     yield ""
     yield from _notes(results)
+    yield from _performance(results)
     command = next_step(results)
     if command is not None:
         yield f"\nNext:\n<pre>{_escaped(command)}</pre>"
@@ -109,6 +112,13 @@ def _notes(results: Results) -> Iterator[str]:
             yield f"- **{_escaped(verdict.id)}** is held against goldens: {_escaped(against)}"
     for engine in failed_engines(results):
         yield f"- **{_escaped(engine.label)}** did not run: {_escaped(engine.failure or '')}"
+
+
+def _performance(results: Results) -> Iterator[str]:
+    for performance in results.performance:
+        for text in (gain(performance), *speeds(performance)):
+            if text is not None:
+                yield f"- **{_escaped(performance.id)}** {_escaped(text)}"
 
 
 def _table_line(cells: list[str] | tuple[str, ...]) -> str:

@@ -19,14 +19,18 @@ from pytest_kvcache.report.table import (
     HEADER,
     estimate,
     figure,
+    gain,
     golden,
     grouped,
     headline,
     next_step,
     number,
     percent,
+    room,
     rows,
     share,
+    speed,
+    speed_name,
 )
 from pytest_kvcache.text import printable
 
@@ -85,7 +89,11 @@ def html_page(results: Results) -> str:
         percent=percent,
         pieces=pieces,
         share=share,
+        gain=gain,
         golden=golden,
+        room=room,
+        speed=speed,
+        speed_name=speed_name,
         grouped=grouped,
     )
     template = resources.files(__package__).joinpath("templates/report.html").read_text("utf-8")

@@ -18,7 +18,7 @@ import msgspec
 
 from pytest_kvcache.errors import KvCacheError, UsageError
 from pytest_kvcache.files import write_atomically
-from pytest_kvcache.records import EngineReport, Excerpt, Json, PromptSetUse, Verdict
+from pytest_kvcache.records import EngineReport, Excerpt, Json, Performance, PromptSetUse, Verdict
 from pytest_kvcache.redact import redact, redact_command, redact_spec
 from pytest_kvcache.text import printable
 
@@ -74,10 +74,17 @@ class Results:
     verdicts: tuple[Verdict, ...]
     excerpts: tuple[Excerpt, ...]
     goldens: Goldens = Goldens()
+    performance: tuple[Performance, ...] = ()
+    """Of every target and baseline of which it is known, also without a verdict."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "engines", tuple(map(_redacted_engine, self.engines)))
         object.__setattr__(self, "verdicts", tuple(map(_redacted_verdict, self.verdicts)))
+        object.__setattr__(self, "performance", tuple(map(_redacted_performance, self.performance)))
+
+    def performance_of(self, verdict: Verdict) -> Performance | None:
+        """Return what the verdict's candidate holds and how fast it is; None if nothing is known of it."""
+        return next((each for each in self.performance if each.id == verdict.id), None)
 
     def excerpts_of(self, verdict: Verdict) -> tuple[Excerpt, ...]:
         """Return the evidence for a verdict. Two verdicts of one id, on two tiers, have sets of their own."""
@@ -188,6 +195,11 @@ def _json_value(value: Json) -> Json:
 def _redacted_engine(engine: EngineReport) -> EngineReport:
     failure = None if engine.failure is None else redact(engine.failure)
     return replace(engine, spec=redact_spec(engine.spec), failure=failure)
+
+
+def _redacted_performance(performance: Performance) -> Performance:
+    why = performance.not_measured
+    return replace(performance, not_measured=None if why is None else redact(why))
 
 
 def _redacted_verdict(verdict: Verdict) -> Verdict:

@@ -12,7 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_kvcache.records import EngineReport, Estimate, Metric, Verdict, VerdictKind
+from pytest_kvcache.records import (
+    EngineReport,
+    Estimate,
+    Measurement,
+    Metric,
+    Performance,
+    Verdict,
+    VerdictKind,
+)
 from pytest_kvcache.report.results import Results
 from pytest_kvcache.text import printable
 
@@ -122,6 +130,41 @@ def noise(verdict: Verdict) -> str | None:
     return ", ".join(f"{name} {number(floor)}" for name, floor in floors) or "not measured"
 
 
+def gain(performance: Performance | None) -> str | None:
+    """Return in one line what the cache holds beside the baseline's; None where one of them is not known."""
+    if performance is None or performance.kv_capacity_ratio is None:
+        return None
+    return f"holds {performance.kv_capacity_ratio:.2f} times the tokens: {room(performance)}"
+
+
+def room(performance: Performance) -> str:
+    """Return what the cache holds as ``200,000, or 24.4 requests of 8,192``."""
+    if performance.kv_capacity_tokens is None:
+        return NOTHING
+    requests = f"{performance.concurrency:,.1f} requests of {performance.max_model_len:,}"
+    return f"{performance.kv_capacity_tokens:,}, or {requests}"
+
+
+def speeds(performance: Performance) -> tuple[str, ...]:
+    """Return what was measured, a line each, with the range over all rounds; or why nothing was."""
+    lines = tuple(f"{speed_name(name)}: {speed(each)}" for name, each in performance.measured.items())
+    why = performance.not_measured
+    return lines if why is None else (*lines, f"not measured: {printable(why)}")
+
+
+def speed(measurement: Measurement) -> str:
+    """Return a measurement as ``1.04 [1.01, 1.07] times: 812 [801, 820]``."""
+    value, low, high = map(_rounded, (measurement.value, measurement.low, measurement.high))
+    ratio = measurement.ratio
+    beside = "" if ratio is None else f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times: "
+    return f"{beside}{value} [{low}, {high}]"
+
+
+def speed_name(figure: str) -> str:
+    """Return how a measured figure is called."""
+    return printable(figure).replace("_", " ").replace("token long", "token, long prompt")
+
+
 def golden(verdict: Verdict) -> str | None:
     """Return in one line which goldens were the baseline, and what wrote them; None if it ran itself."""
     return None if verdict.golden is None else f"{verdict.baseline_id}, written by {verdict.golden}"
@@ -206,6 +249,10 @@ def _left_out(results: Results) -> str:
     options = [("-k", selection.keyword), ("-m", selection.mark)]
     by = " ".join(f"{name} {shlex.quote(printable(value))}" for name, value in options if value)
     return f" ({_count(selection.deselected, 'kv test')} deselected{' by ' + by if by else ''})"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _count(number: int, noun: str) -> str:

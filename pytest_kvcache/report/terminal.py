@@ -18,11 +18,14 @@ from pytest_kvcache.report.table import (
     Row,
     cached,
     failed_engines,
+    gain,
     golden,
     headline,
     noise,
+    room,
     rows,
     sensitivity,
+    speeds,
 )
 from pytest_kvcache.text import printable
 
@@ -79,6 +82,7 @@ def verdict_lines(results: Results, *, width: int = 80) -> list[Line]:
     lines += _section("goldens as baseline", _per_verdict(results, width, golden))
     lines += _section("harm that so many prompts show", _per_verdict(results, width, sensitivity))
     lines += _section("noise floor", _per_verdict(results, width, noise))
+    lines += _section("what it buys, beside the baseline", _performance(results, width))
     lines += _section("engines that failed", _failures(results, width))
     return lines + _section("evidence", _evidence(results, width))
 
@@ -125,6 +129,17 @@ def _per_verdict(results: Results, width: int, say: Callable[[Verdict], str | No
         text = say(verdict)
         if text is not None:
             yield from _paragraph(f"{verdict.id}  ", text, width)
+
+
+def _performance(results: Results, width: int) -> Iterator[Line]:
+    """Yield what candidates' caches hold, and all that was measured of anyone."""
+    for performance in results.performance:
+        measured = speeds(performance)
+        held = gain(performance) or (f"holds {room(performance)}" if measured else None)
+        if held is not None:
+            yield from _paragraph(f"{performance.id}  ", held, width)
+        for text in measured:
+            yield from _paragraph("  ", text, width)
 
 
 def _failures(results: Results, width: int) -> Iterator[Line]:
