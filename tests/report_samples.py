@@ -15,9 +15,12 @@ from pytest_kvcache.records import (
     Estimate,
     Excerpt,
     KindFigures,
+    Measurement,
     Metric,
+    Performance,
     PositionFigure,
     PromptSetUse,
+    Ratio,
     Reason,
     ReasonCode,
     Signal,
@@ -146,6 +149,27 @@ BROKEN = replace(
     failure="the engine did not start within 600 s",
     log="/reports/gqa-fp8_e5m2.log",
 )
+PERFORMANCE = (
+    Performance(
+        "gqa-auto",
+        "gqa-auto",
+        kv_capacity_tokens=100_000,
+        max_model_len=8192,
+        concurrency=100_000 / 8192,
+        kv_capacity_ratio=None,
+        measured={"tokens_per_second": Measurement(1234.5, 1200.0, 1250.0, 5)},
+    ),
+    Performance(
+        "gqa-fp8",
+        "gqa-auto",
+        kv_capacity_tokens=200_000,
+        max_model_len=8192,
+        concurrency=200_000 / 8192,
+        kv_capacity_ratio=2.0,
+        measured={"tokens_per_second": Measurement(1296.2, 1260.0, 1300.0, 5, Ratio(1.05, 1.008, 1.083))},
+        not_measured="pytest-benchmark is not installed",
+    ),
+)
 EXCERPT = Excerpt(
     verdict_id=FAILED.id,
     prompt_set=FAILED.prompt_sets[0],
@@ -189,4 +213,6 @@ def hostile_results() -> Results:
     )
     engine = replace(BROKEN, label=HOSTILE, failure=HOSTILE, log=HOSTILE)
     run = replace(RUN, command=("pytest", HOSTILE), selection=Selection(HOSTILE, HOSTILE, 3))
-    return results(bad, run=run, engines=(engine,), excerpts=(excerpt,))
+    measured = {HOSTILE: Measurement(0.0, -1.0, 1e300, 0)}
+    performance = Performance(bad.id, HOSTILE, 0, 0, 0.0, 0.0, measured, not_measured=HOSTILE)
+    return results(bad, run=run, engines=(engine,), excerpts=(excerpt,), performance=(performance,))

@@ -17,6 +17,7 @@ from report_samples import (
     FULL,
     HOSTILE,
     PASSED,
+    PERFORMANCE,
     hostile_results,
     results,
     verdict,
@@ -38,6 +39,12 @@ def test_the_summary_is_one_table_and_the_reasons() -> None:
 @pytest.mark.parametrize("kind", VerdictKind)
 def test_every_verdict_is_named(kind: VerdictKind) -> None:
     assert f" {kind} |" in github_summary(results(verdict(kind)))
+
+
+def test_the_summary_tells_what_a_candidate_gains() -> None:
+    summary = github_summary(results(PASSED, performance=PERFORMANCE))
+    assert "- **gqa-fp8** holds 2.00 times the tokens&#58; 200,000, or 24.4 requests of 8,192" in summary
+    assert "- **gqa-fp8** tokens per second&#58; 1.05 &#91;1.01, 1.08&#93; times" in summary
 
 
 def test_an_empty_run_is_told() -> None:

@@ -18,6 +18,7 @@ from report_samples import (
     FULL,
     LOOP,
     PASSED,
+    PERFORMANCE,
     hostile_results,
     results,
     verdict,
@@ -212,3 +213,11 @@ class Page(HTMLParser):
 def test_a_verdict_says_what_wrote_its_goldens() -> None:
     page = html_page(results(FROM_GOLDEN))
     assert "<dt>goldens</dt><dd>gqa-golden, written by vllm 0.31.0 on cpu</dd>" in page
+
+
+def test_the_page_tells_what_a_candidate_gains_beside_its_verdict_and_beside_its_baseline() -> None:
+    page = Page(html_page(results(PASSED, performance=PERFORMANCE)))
+    gains = "holds 2.00 times the tokens: 200,000, or 24.4 requests of 8,192"
+    measured = "tokens per second: 1.05 [1.01, 1.08] times: 1,296 [1,260, 1,300]"
+    told = " ".join(page.text.split())
+    assert all(text in told for text in (gains, measured, "not measured: pytest-benchmark is not installed"))

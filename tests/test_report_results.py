@@ -13,7 +13,19 @@ from typing import Any
 
 import jsonschema
 import pytest
-from report_samples import BROKEN, EMPTY, FAILED, FULL, RAN, RUN, hostile_results, results, verdict
+from report_samples import (
+    BROKEN,
+    EMPTY,
+    FAILED,
+    FULL,
+    PASSED,
+    PERFORMANCE,
+    RAN,
+    RUN,
+    hostile_results,
+    results,
+    verdict,
+)
 
 from pytest_kvcache.errors import KvCacheError, UsageError
 from pytest_kvcache.records import EngineSpec, Metric, ReasonCode, VerdictKind
@@ -26,8 +38,10 @@ from pytest_kvcache.report import (
     write_results,
 )
 
+MEASURED = results(PASSED, performance=PERFORMANCE)
 
-@pytest.mark.parametrize("sample", [FULL, EMPTY], ids=["full", "empty"])
+
+@pytest.mark.parametrize("sample", [FULL, EMPTY, MEASURED], ids=["full", "empty", "measured"])
 def test_what_was_written_is_read_back(tmp_path: Path, sample: Results) -> None:
     path = write_results(tmp_path / "report", sample)
     assert path == tmp_path / "report" / "results.json"
@@ -80,7 +94,9 @@ def test_the_shipped_schema_is_the_one_of_the_code() -> None:
     assert shipped_schema() == results_schema()
 
 
-@pytest.mark.parametrize("sample", [FULL, EMPTY, hostile_results()], ids=["full", "empty", "hostile"])
+@pytest.mark.parametrize(
+    "sample", [FULL, EMPTY, MEASURED, hostile_results()], ids=["full", "empty", "measured", "hostile"]
+)
 def test_a_written_file_fits_the_shipped_schema(tmp_path: Path, sample: Results) -> None:
     validate(json.loads(write_results(tmp_path, sample).read_text()))
 
@@ -207,8 +223,12 @@ def test_no_report_can_hold_a_secret_of_command_engine_or_reason() -> None:
         failure="no answer from https://me:opensesame@host/v1",
     )
     reasons = tuple(replace(reason, message="api_key=opensesame") for reason in FAILED.reasons)
+    unmeasured = replace(PERFORMANCE[0], not_measured="no clock at https://me:opensesame@host")
     sample = results(
-        replace(FAILED, reasons=reasons), run=replace(RUN, command=command), engines=(RAN, engine)
+        replace(FAILED, reasons=reasons),
+        run=replace(RUN, command=command),
+        engines=(RAN, engine),
+        performance=(unmeasured,),
     )
     assert "opensesame" not in repr(sample)
     assert sample.engines[0] == RAN

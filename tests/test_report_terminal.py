@@ -15,6 +15,7 @@ from report_samples import (
     INCONCLUSIVE,
     KNOWN_BAD,
     PASSED,
+    PERFORMANCE,
     RUN,
     hostile_results,
     results,
@@ -65,6 +66,26 @@ evidence
     candidate  He was a gentle soul, a gentle soul, a gentle soul, a gentle soul, a gentle soul, a
                gentle soul, a gentle soul, a gentle soul, a gentle soul, a gentle soul, a gentle…
     found      tandem-run: "a gentle soul, " 14 times"""
+
+
+def test_what_a_candidate_gains_stands_beside_its_verdict() -> None:
+    _, said = plain(verdict_lines(results(PASSED, performance=PERFORMANCE), width=80)).split(
+        "\nwhat it buys, beside the baseline\n"
+    )
+    assert (
+        said
+        == """\
+  gqa-auto  holds 100,000, or 12.2 requests of 8,192
+    tokens per second: 1,234 [1,200, 1,250]
+  gqa-fp8  holds 2.00 times the tokens: 200,000, or 24.4 requests of 8,192
+    tokens per second: 1.05 [1.01, 1.08] times: 1,296 [1,260, 1,300]
+    not measured: pytest-benchmark is not installed"""
+    )
+
+
+def test_of_a_baseline_that_nobody_measured_nothing_is_said() -> None:
+    baseline = replace(PERFORMANCE[0], measured={})
+    assert "buys" not in plain(verdict_lines(results(PASSED, performance=(baseline,))))
 
 
 def test_every_figure_that_was_judged_says_which_harm_it_would_show_however_many_there_are() -> None:

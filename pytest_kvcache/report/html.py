@@ -29,8 +29,7 @@ from pytest_kvcache.report.table import (
     room,
     rows,
     share,
-    speed,
-    speed_name,
+    speeds,
 )
 from pytest_kvcache.text import printable
 
@@ -92,8 +91,7 @@ def html_page(results: Results) -> str:
         gain=gain,
         golden=golden,
         room=room,
-        speed=speed,
-        speed_name=speed_name,
+        speeds=speeds,
         grouped=grouped,
     )
     template = resources.files(__package__).joinpath("templates/report.html").read_text("utf-8")

@@ -147,22 +147,9 @@ def room(performance: Performance) -> str:
 
 def speeds(performance: Performance) -> tuple[str, ...]:
     """Return what was measured, a line each, with the range over all rounds; or why nothing was."""
-    lines = tuple(f"{speed_name(name)}: {speed(each)}" for name, each in performance.measured.items())
+    lines = tuple(f"{_speed_name(name)}: {_speed(each)}" for name, each in performance.measured.items())
     why = performance.not_measured
     return lines if why is None else (*lines, f"not measured: {printable(why)}")
-
-
-def speed(measurement: Measurement) -> str:
-    """Return a measurement as ``1.04 [1.01, 1.07] times: 812 [801, 820]``."""
-    value, low, high = map(_rounded, (measurement.value, measurement.low, measurement.high))
-    ratio = measurement.ratio
-    beside = "" if ratio is None else f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times: "
-    return f"{beside}{value} [{low}, {high}]"
-
-
-def speed_name(figure: str) -> str:
-    """Return how a measured figure is called."""
-    return printable(figure).replace("_", " ").replace("token long", "token, long prompt")
 
 
 def golden(verdict: Verdict) -> str | None:
@@ -249,6 +236,19 @@ def _left_out(results: Results) -> str:
     options = [("-k", selection.keyword), ("-m", selection.mark)]
     by = " ".join(f"{name} {shlex.quote(printable(value))}" for name, value in options if value)
     return f" ({_count(selection.deselected, 'kv test')} deselected{' by ' + by if by else ''})"
+
+
+def _speed(measurement: Measurement) -> str:
+    """Return a measurement as ``1.04 [1.01, 1.07] times: 812 [801, 820]``."""
+    value, low, high = map(_rounded, (measurement.value, measurement.low, measurement.high))
+    ratio = measurement.ratio
+    beside = "" if ratio is None else f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times: "
+    return f"{beside}{value} [{low}, {high}]"
+
+
+def _speed_name(figure: str) -> str:
+    """Return how a measured figure is called."""
+    return printable(figure).replace("_", " ").replace("token long", "token, long prompt")
 
 
 def _rounded(value: float) -> str:
