@@ -12,4 +12,5 @@ import pytest_kvcache as kv
 def test_long_context(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
+    kv.assert_baseline_sound(kv_baseline, recall=kv_limits.baseline_recall)
     kv.assert_recall(kv_outputs, kv_baseline, loss=kv_limits.recall_loss)

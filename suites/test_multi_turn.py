@@ -12,6 +12,7 @@ import pytest_kvcache as kv
 def test_multi_turn(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
+    kv.assert_baseline_sound(kv_baseline, recall=kv_limits.baseline_recall)
     kv.assert_recall(kv_outputs, kv_baseline, loss=kv_limits.recall_loss)
 
 
@@ -20,4 +21,5 @@ def test_multi_turn(
 def test_multi_turn_full(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
+    kv.assert_baseline_sound(kv_baseline, recall=kv_limits.baseline_recall)
     kv.assert_recall(kv_outputs, kv_baseline, loss=kv_limits.recall_loss)

@@ -73,6 +73,17 @@ def test_answers_that_none_lost_pass(project: pytest.Pytester, name: str) -> Non
     suite(project, name).runpytest(*SMOKE, KNOWING).assert_outcomes(passed=2, deselected=2)
 
 
+@pytest.mark.parametrize("name", ["multi_turn", "structured"])
+def test_tasks_that_the_baseline_never_knew_show_nothing_and_fail(
+    project: pytest.Pytester, name: str
+) -> None:
+    result = suite(project, name).runpytest(*SMOKE)
+    result.assert_outcomes(failed=2, deselected=2)
+    result.stdout.fnmatch_lines(
+        ["*the baseline gets right is 0.000*it cannot show a loss of answers; give *"]
+    )
+
+
 def test_needles_that_the_candidate_does_not_find_fail_with_the_lengths_of_their_texts(
     project: pytest.Pytester,
 ) -> None:
