@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 from pytest_kvcache.conditions import BATCH, Condition
 from pytest_kvcache.errors import ConditionError, EngineError
 from pytest_kvcache.plan import Target, scored_sets
-from pytest_kvcache.records import OutputSet, PlannedConditions, PlannedScores, PromptSet, ScoreSet
+from pytest_kvcache.records import (
+    OutputSet,
+    PlannedConditions,
+    PlannedScores,
+    PromptSet,
+    Provenance,
+    ScoreSet,
+)
 from pytest_kvcache.session import Session
+
+_RESOLVED: Mapping[str, str] = {
+    "block_size": "block_size",
+    "enable_chunked_prefill": "chunked_prefill",
+    "enable_prefix_caching": "prefix_caching",
+    "enforce_eager": "enforce_eager",
+    "max_model_len": "max_model_len",
+    "max_num_batched_tokens": "max_num_batched_tokens",
+    "max_num_seqs": "max_num_seqs",
+}
+"""Engine arguments, and the fields of `Provenance` that say what became of them."""
 
 
 def planned_conditions(
@@ -25,6 +44,8 @@ def planned_conditions(
     outputs = [session.outputs(target, prompt_set) for prompt_set in scored]
     for written in outputs:
         session.check_resolved(target, written)
+        for condition in conditions:
+            _check_other_than_resolved(target, condition, written.provenance)
     distinct = {condition.name: condition for condition in (BATCH, *conditions)}
     planned = []
     for condition in distinct.values():
@@ -39,7 +60,18 @@ def _check_possible(target: Target, condition: Condition) -> None:
     if condition.obstacle:
         raise ConditionError(condition.obstacle)
     if condition.engine_args and target.under(condition).spec == target.spec:
-        raise ConditionError(f"{target.id} is served as {condition.name} asks anyway: nothing to compare")
+        raise _served_so_anyway(target, condition)
+
+
+def _check_other_than_resolved(target: Target, condition: Condition, resolved: Provenance) -> None:
+    """Raise `ConditionError` where vLLM chose for the target itself all that the condition asks for."""
+    asked = {_RESOLVED.get(name): json.loads(value) for name, value in condition.engine_args}
+    if asked and all(name and getattr(resolved, name) == value for name, value in asked.items()):
+        raise _served_so_anyway(target, condition)
+
+
+def _served_so_anyway(target: Target, condition: Condition) -> ConditionError:
+    return ConditionError(f"{target.id} is served as {condition.name} asks anyway: nothing to compare")
 
 
 def _check_came_about(target: Target, condition: Condition, scores: ScoreSet, written: OutputSet) -> None:
@@ -71,7 +103,10 @@ def _nothing_preempted(_: Condition, scores: ScoreSet, written: OutputSet) -> st
     if scores.counts.preemptions:
         return None
     if scores.counts.preemptions is None:
-        return "this engine does not tell whether a sequence was preempted, so that nothing is proven"
+        return (
+            "this engine does not tell whether a sequence was preempted, so that nothing is proven; leave "
+            "VLLM_ENABLE_V1_MULTIPROCESSING at 0"
+        )
     return (
         f"of {len(written)} sequences none was preempted; give more or longer prompts, or a condition of "
         "your own with a smaller num_gpu_blocks_override"

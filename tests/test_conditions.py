@@ -193,6 +193,21 @@ class TestSession:
         with pytest.raises(ConditionError, match="needs a C\\+\\+ compiler"):
             planned_conditions(session, make_target(), [SMALL], [SHIPPED["compiled"]])
 
+    @pytest.mark.parametrize(
+        ("condition", "resolved"),
+        [
+            (SHIPPED["compiled"], {"enforce_eager": False}),
+            (SHIPPED["whole"], {"chunked_prefill": False}),
+            (SHIPPED["uncached"], {"prefix_caching": False}),
+        ],
+    )
+    def test_a_twin_that_would_run_as_the_target_resolved_by_itself_is_not_started(
+        self, session: Session, tmp_path: Path, condition: Condition, resolved: dict[str, Any]
+    ) -> None:
+        with pytest.raises(ConditionError, match=f"served as {condition.name} asks anyway"):
+            planned_conditions(session, make_target(reports=resolved), [SMALL], [condition])
+        assert [report.label for report in RunStore(tmp_path / "run").reports()] == ["model-fp8_e4m3"]
+
     def test_an_engine_that_cannot_follow_breaks_nothing_else(self, session: Session) -> None:
         target = make_target(cannot_follow=True)
         with pytest.raises(EngineError, match="cannot follow a given text"):
