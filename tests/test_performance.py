@@ -57,6 +57,15 @@ def test_speed_is_measured_beside_the_baseline_and_each_engine_starts_once(speed
     )
 
 
+def test_a_gate_that_measures_too_starts_no_engine_twice(speed: pytest.Pytester) -> None:
+    speed.makepyfile(VERDICT_TEST)
+    result = speed.runpytest(*EVERYTHING)
+    result.assert_outcomes(passed=7)
+    assert engines_started(speed) == ["auto", "fp8_e4m3"]
+    assert performance(speed)["model-fp8"]["measured"]
+    result.stdout.fnmatch_lines(["1 verdict: 1 pass", "what it buys*", "    tokens per second: *"])
+
+
 def test_ratios_range_over_all_rounds(speed: pytest.Pytester) -> None:
     speed.runpytest(*MEASURE)
     baseline, candidate = (performance(speed)[f"model-{dtype}"]["measured"] for dtype in ("auto", "fp8"))
