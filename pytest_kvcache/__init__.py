@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_kvcache.assertions import (
         assert_baseline_sound,
+        assert_conditions_alike,
         assert_degeneration_within,
         assert_divergence_within,
         assert_finite,
@@ -72,6 +73,7 @@ _HOMES = {
         "assert_penalties_heeded",
         "assert_scales_loaded",
         "assert_settings_kept",
+        "assert_conditions_alike",
         "assert_degeneration_within",
         "assert_divergence_within",
         "assert_matches_golden",
@@ -163,6 +165,7 @@ __all__ = [
     "VerdictKind",
     "__version__",
     "assert_baseline_sound",
+    "assert_conditions_alike",
     "assert_degeneration_within",
     "assert_divergence_within",
     "assert_finite",

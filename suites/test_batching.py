@@ -10,10 +10,4 @@ import pytest_kvcache as kv
 @pytest.mark.kv_full
 @pytest.mark.kv_sensitive(prompts="full-conditions", conditions=["alone"])
 def test_batching(kv_conditions: kv.PlannedConditions, kv_limits: kv.Limits) -> None:
-    kv.assert_divergence_within(
-        kv_conditions["alone"],
-        kv_conditions["batch"],
-        kld=kv_limits.kld,
-        delta_nll=kv_limits.delta_nll,
-        same_top_loss=kv_limits.same_top_loss,
-    )
+    kv.assert_conditions_alike(kv_conditions, limits=kv_limits)

@@ -10,22 +10,10 @@ import pytest_kvcache as kv
 @pytest.mark.kv_smoke
 @pytest.mark.kv_sensitive(prompts="smoke-conditions", conditions=["again"])
 def test_prefix_cache(kv_conditions: kv.PlannedConditions, kv_limits: kv.Limits) -> None:
-    kv.assert_divergence_within(
-        kv_conditions["again"],
-        kv_conditions["batch"],
-        kld=kv_limits.kld,
-        delta_nll=kv_limits.delta_nll,
-        same_top_loss=kv_limits.same_top_loss,
-    )
+    kv.assert_conditions_alike(kv_conditions, limits=kv_limits)
 
 
 @pytest.mark.kv_full
 @pytest.mark.kv_sensitive(prompts="full-conditions", conditions=["again"])
 def test_prefix_cache_full(kv_conditions: kv.PlannedConditions, kv_limits: kv.Limits) -> None:
-    kv.assert_divergence_within(
-        kv_conditions["again"],
-        kv_conditions["batch"],
-        kld=kv_limits.kld,
-        delta_nll=kv_limits.delta_nll,
-        same_top_loss=kv_limits.same_top_loss,
-    )
+    kv.assert_conditions_alike(kv_conditions, limits=kv_limits)

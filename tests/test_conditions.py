@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import scripted
-from plugin_project import GATE, engines_started, results
+from plugin_project import GATE, engines_started, known_bad, results
 
+import pytest_kvcache as kv
 from pytest_kvcache import conditions
 from pytest_kvcache.conditions import BATCH, SHIPPED, Condition
 from pytest_kvcache.engines.devices import DevicePool
@@ -240,6 +241,14 @@ def test_planned_conditions_name_those_there_are() -> None:
         planned["alone"]
 
 
+def test_conditions_are_taken_from_the_fixture_and_more_than_the_plain_batch() -> None:
+    with pytest.raises(UsageError, match="conditions takes what kv_conditions gives, not dict"):
+        kv.assert_conditions_alike({})  # type: ignore[arg-type]
+    plain = PlannedConditions((("batch", PlannedScores(())),))
+    with pytest.raises(UsageError, match=r"^assert_conditions_alike: give at least one condition besides"):
+        kv.assert_conditions_alike(plain)
+
+
 def test_counts_add_up_and_what_is_unknown_stays_so() -> None:
     assert Counts(1, 2) + Counts(3, 4) == Counts(4, 6)
     assert Counts(1, None) + Counts(3, 4) == Counts(4, None)
@@ -256,7 +265,7 @@ import pytest_kvcache as kv
 
 @pytest.mark.kv_sensitive(prompts="smoke", conditions=["again"])
 def test_again(kv_conditions):
-    kv.assert_divergence_within(kv_conditions["again"], kv_conditions["batch"])
+    kv.assert_conditions_alike(kv_conditions)
 """
 
 
@@ -272,7 +281,22 @@ class TestPlugin:
         project.makepyfile(TEST)
         result = project.runpytest(*GATE, "--kv-engine-arg=candidate_kept_delta_nll=0.5")
         result.assert_outcomes(failed=1)
-        result.stdout.fnmatch_lines(["*delta NLL, in nats per token, is 0.500 * beyond the margin*"])
+        result.stdout.fnmatch_lines(
+            [
+                "*QualityError: again: the candidate is not proven to be within the margins:*",
+                "*delta NLL, in nats per token, is 0.500 * beyond the margin*",
+            ]
+        )
+
+    def test_a_declared_divergence_from_the_baseline_excuses_none_from_itself(
+        self, project: pytest.Pytester
+    ) -> None:
+        project.makepyfile(TEST)
+        differs = "--kv-engine-arg=candidate_kept_delta_nll=0.5"
+        declared = known_bad(project, "delta-nll", "kld", "same-top")
+        project.runpytest(*GATE, differs, declared).assert_outcomes(failed=1)
+        declared = known_bad(project, "conditions-differ")
+        project.runpytest(*GATE, differs, declared).assert_outcomes(xfailed=1)
 
     def test_where_prefix_caching_is_off_the_test_skips_and_says_so(self, project: pytest.Pytester) -> None:
         project.makepyfile(TEST)

@@ -7,6 +7,7 @@ refuse with a :class:`~pytest_kvcache.errors.UsageError`: one line that names th
 """
 
 from pytest_kvcache.assertions.baselines import assert_baseline_sound
+from pytest_kvcache.assertions.conditions import assert_conditions_alike
 from pytest_kvcache.assertions.drift import assert_language_kept, assert_topic_kept
 from pytest_kvcache.assertions.finite import assert_finite
 from pytest_kvcache.assertions.goldens import assert_matches_golden
@@ -27,6 +28,7 @@ from pytest_kvcache.assertions.stops import assert_stops_obeyed
 
 __all__ = [
     "assert_baseline_sound",
+    "assert_conditions_alike",
     "assert_degeneration_within",
     "assert_divergence_within",
     "assert_finite",

@@ -48,6 +48,7 @@ class ReasonCode(StrEnum):
     LANGUAGE = "language-drift"
     TOPIC = "topic-drift"
     STOPS = "stops-disobeyed"
+    CONDITIONS = "conditions-differ"
     # the run itself
     ENGINE_FAILED = "engine-failed"
     NOT_FINITE = "not-finite"
@@ -84,6 +85,7 @@ QUALITY_CODES = frozenset(
         ReasonCode.LANGUAGE,
         ReasonCode.TOPIC,
         ReasonCode.STOPS,
+        ReasonCode.CONDITIONS,
     }
 )
 
