@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvcache.engines.turns import generate_by_turns
-from pytest_kvcache.errors import UsageError
+from pytest_kvcache.errors import EngineError, UsageError
 from pytest_kvcache.prompts import load_prompt_set
 from pytest_kvcache.records import Message, Output, Prompt, PromptSet
 
@@ -68,6 +68,24 @@ def test_an_empty_answer_is_an_answer() -> None:
         return [Output(p.id, (1,), (), "", "stop") for p in prompts]
 
     assert [o.text for o in generate_by_turns([chat("talk", "a", None, "b")], silent)] == [""]
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        (
+            (Message("assistant", None), Message("user", "a")),
+            "a message of the assistant without content; only",
+        ),
+        ((Message("user", None),), "a message of the user without content; only"),
+        ((Message("user", "a"), Message("assistant", None)), "ends with an open answer: leave that out"),
+    ],
+)
+def test_an_open_answer_to_nobody_is_refused_by_its_prompts_name(
+    messages: tuple[Message, ...], told: str
+) -> None:
+    with pytest.raises(EngineError, match=f"the prompt talk .*{told}"):
+        generate_by_turns([Prompt("talk", "chat", messages=messages)], Echo())
 
 
 def test_what_an_open_conversation_says_is_what_is_known_of_it() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pytest_kvcache.errors import EngineError
 from pytest_kvcache.records import Output, Prompt
 
 Generate = Callable[[Sequence[Prompt]], Sequence[Output]]
@@ -21,8 +22,10 @@ def generate_by_turns(prompts: Sequence[Prompt], generate: Generate) -> tuple[Ou
     """Return each prompt's last output; what was written in earlier turns stands in its prompt.
 
     ``generate`` is called once per turn, with prompts that hold no open answer; prompts without own answers
-    are done after the first.
+    are done after the first. Raises `EngineError` for an open answer that is not one to the user.
     """
+    for prompt in prompts:
+        _check_answerable(prompt)
     asked = dict(enumerate(prompts))
     outputs: dict[int, Output] = {}
     while asked:
@@ -34,6 +37,21 @@ def generate_by_turns(prompts: Sequence[Prompt], generate: Generate) -> tuple[Ou
             if _first_open(prompt) < len(prompt.messages)
         }
     return tuple(outputs[index] for index in range(len(prompts)))
+
+
+def _check_answerable(prompt: Prompt) -> None:
+    """Prompt files are checked when they are read; this is for prompts that tests make themselves."""
+    roles = [None, *(message.role for message in prompt.messages)]
+    for before, message in zip(roles, prompt.messages, strict=False):
+        if message.content is None and (before, message.role) != ("user", "assistant"):
+            raise EngineError(
+                f"the prompt {prompt.id} has a message of the {message.role} without content; only an answer "
+                "of the assistant to the user may be None"
+            )
+    if prompt.messages and prompt.messages[-1].content is None:
+        raise EngineError(
+            f"the prompt {prompt.id} ends with an open answer: leave that out, it is the output"
+        )
 
 
 def _first_open(prompt: Prompt) -> int:
