@@ -49,8 +49,8 @@ class Pair(NamedTuple):
 
     @property
     def asked_otherwise(self) -> bool:
-        """Whether the engines read different tokens for the same prompt."""
-        return self.old.prompt_token_ids != self.new.prompt_token_ids
+        """Whether the engines read different tokens for the same prompt, and wrote none of it themselves."""
+        return not self.prompt.is_open and self.old.prompt_token_ids != self.new.prompt_token_ids
 
     @property
     def token(self) -> int | None:

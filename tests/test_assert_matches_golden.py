@@ -16,6 +16,7 @@ from pytest_kvcache.assertions.goldens import Match
 from pytest_kvcache.golden import as_kept
 from pytest_kvcache.records import (
     Golden,
+    Message,
     OutputSet,
     PlannedGoldens,
     PlannedOutputs,
@@ -288,6 +289,14 @@ def test_other_tokens_of_a_prompt_are_one_line_with_advice(match: Match) -> None
         "small: the golden was asked otherwise: the tokens of 1 prompts changed (p00)"
     )
     assert "\n" not in str(error)
+
+
+def test_a_conversation_in_which_the_engine_answered_otherwise_is_the_same_question() -> None:
+    said = (Message("user", "Who is there?"), Message("assistant", None), Message("user", "Go on."))
+    talks = replace(PROMPTS, prompts=tuple(Prompt(p.id, p.kind, messages=said) for p in PROMPTS.prompts))
+    now = outputs(prompts=talks)
+    asked = (replace(now.outputs[0], prompt_token_ids=(9, 9)), *now.outputs[1:])
+    kv.assert_matches_golden(replace(now, outputs=asked), golden(talks), match="safe")
 
 
 @pytest.mark.parametrize("match", ["exact", "divergence"])

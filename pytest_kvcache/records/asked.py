@@ -88,6 +88,11 @@ class Prompt:
     check: Check = "contains"
 
     @property
+    def is_open(self) -> bool:
+        """Whether the model itself writes some of it, so that its tokens differ from engine to engine."""
+        return any(message.content is None for message in self.messages)
+
+    @property
     def content(self) -> str:
         """All that it says, as one text: messages without their roles, a line each."""
         if self.text is not None:
