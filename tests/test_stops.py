@@ -88,8 +88,18 @@ def test_stops_that_only_the_baseline_reaches_are_proof_from_six_of_16_on(lost: 
 
 
 def test_stops_that_the_baseline_does_not_reach_either_are_no_loss() -> None:
-    kv.assert_stops_obeyed(ended(*[CUT] * N), ended(*[CUT] * N))
+    kv.assert_stops_obeyed(ended(*[CUT] * (N - 1)), ended(*[CUT] * N))
     kv.assert_stops_obeyed(ended(), ended(*[CUT] * N))
+
+
+def test_where_nobody_reaches_a_stop_nothing_is_proven() -> None:
+    cut = ended(*[CUT] * N)
+    with pytest.raises(
+        UsageError, match=r"^assert_stops_obeyed: all outputs of both sides run to max_tokens"
+    ):
+        kv.assert_stops_obeyed(cut, cut)
+    without = replace(cut, prompt_set=replace(SET, sampling=Sampling(max_tokens=8)))
+    kv.assert_stops_obeyed(without, without)
 
 
 def test_of_planned_outputs_every_set_has_limits_of_its_own() -> None:

@@ -33,7 +33,7 @@ def assert_stops_obeyed(
     the finish reason is ``length`` only if as many were, otherwise ``stop``. With a baseline it also fails if
     the share of outputs that ran to ``max_tokens`` exceeds the baseline's by more than ``margin`` (0 to 1)
     with its 95 % interval. Raises :class:`~pytest_kvcache.errors.UsageError` for what is no set of outputs,
-    and for fewer than two outputs beside a baseline.
+    and beside a baseline for fewer than two outputs, and where no output of either side reaches a stop.
     """
     __tracebackhide__ = True
     with misuse_of("assert_stops_obeyed"):
@@ -47,6 +47,8 @@ def assert_stops_obeyed(
     if wrong:
         raise QualityError(message("not ended as asked", wrong, len(ours)), (ReasonCode.STOPS,))
     if theirs is not None:
+        with misuse_of("assert_stops_obeyed"):
+            _check_reachable([*ours, *theirs])
         _check_reached(ours, theirs, margin)
 
 
@@ -92,6 +94,15 @@ def _each(sets: Sequence[OutputSet]) -> Iterator[_Ended]:
         prefix = f"{each.prompt_set.name}/" if len(sets) > 1 else ""
         for output in each:
             yield _Ended(f"{prefix}{output.prompt_id}", output, each.prompt_set.sampling)
+
+
+def _check_reachable(ended: Sequence[_Ended]) -> None:
+    """Raise ValueError where there are stop strings, and all outputs were cut off before any."""
+    if any(each.sampling.stop for each in ended) and all(each.is_cut for each in ended):
+        raise ValueError(
+            "all outputs of both sides run to max_tokens, so that no stop can be lost or passed over: give "
+            "texts that come to one, or more tokens"
+        )
 
 
 def _check_reached(ours: Sequence[_Ended], theirs: Sequence[_Ended], margin: float) -> None:
