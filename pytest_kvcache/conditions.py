@@ -1,8 +1,9 @@
 """Serving conditions: circumstances in which an engine must think the same of the same texts.
 
-A prompt may be read from the prefix cache, be alone in the batch, be prefilled in pieces or preempted, and
-the model may be compiled. Some conditions are ways of asking the target's own engine; the others are engine
-arguments, and so need a *twin*: the same target started once more, with these arguments besides its own.
+A prompt may be read from the prefix cache, and so may what was written after it; a text may be alone in the
+batch, be prefilled in pieces or preempted, and the model may be compiled. Some conditions are ways of asking
+the target's own engine; the others are engine arguments, and so need a *twin*: the same target started once
+more, with these arguments besides its own.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ class Condition:
     manner: Manner = "batch"
     engine_args: tuple[tuple[str, str], ...] = ()
     """Of its twin, sorted by name, each value as JSON text; none where the target's own engine does it."""
-    shown_by: Literal["cached_tokens", "preemptions", "max_num_batched_tokens"] | None = None
-    """What tells that it came about: a count above 0, or prompts of more tokens than this argument."""
+    shown_by: Literal["cached_tokens", "cached_texts", "preemptions", "max_num_batched_tokens"] | None = None
+    """What tells that it came about: a count above 0, more cached tokens than prompts have, or prompts of
+    more tokens than this argument."""
     compiles: bool = False
 
     @property
@@ -72,6 +74,7 @@ SHIPPED: Mapping[str, Condition] = {
         BATCH,
         Condition("again", "again", shown_by="cached_tokens"),
         Condition("alone", "alone"),
+        Condition("continued", "continued", shown_by="cached_texts"),
         Condition("chunked", engine_args=_as_texts(_CHUNK), shown_by="max_num_batched_tokens"),
         Condition("whole", engine_args=_as_texts({"enable_chunked_prefill": False})),
         Condition("compiled", engine_args=_as_texts({"enforce_eager": False}), compiles=True),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from pytest_kvcache.conditions import BATCH, Condition
+from pytest_kvcache.engines.following import first_part
 from pytest_kvcache.errors import ConditionError, EngineError
 from pytest_kvcache.plan import Target, scored_sets
 from pytest_kvcache.records import (
@@ -78,6 +79,7 @@ def _check_came_about(target: Target, condition: Condition, scores: ScoreSet, wr
     """Raise `EngineError` unless the condition showed; ``written`` is by the target itself."""
     missing = {
         "cached_tokens": _nothing_cached,
+        "cached_texts": _nothing_read_back,
         "preemptions": _nothing_preempted,
         "max_num_batched_tokens": _nothing_cut,
         None: lambda *_: None,
@@ -88,15 +90,37 @@ def _check_came_about(target: Target, condition: Condition, scores: ScoreSet, wr
 
 
 def _nothing_cached(_: Condition, scores: ScoreSet, written: OutputSet) -> str | None:
-    if not written.provenance.prefix_caching:
-        raise ConditionError(
-            f"vLLM resolved prefix caching off for {written.spec.model} under "
-            f"{written.spec.kv_cache_dtype}: no prompt is read from it"
-        )
+    _check_caches(written)
     if scores.counts.cached_tokens:
         return None
     block = written.provenance.block_size
     return f"no prompt was read from the prefix cache; give prompts of more than {block} tokens, a block"
+
+
+def _nothing_read_back(_: Condition, scores: ScoreSet, written: OutputSet) -> str | None:
+    _check_caches(written)
+    block = written.provenance.block_size
+    prompts = {output.prompt_id: len(output.prompt_token_ids) for output in written}
+    continued = [
+        prompts[score.prompt_id]
+        for score in scores.scores
+        if first_part(prompts[score.prompt_id], len(score.token_ids), block) is not None
+    ]
+    if continued and (scores.counts.cached_tokens or 0) > sum(continued):
+        return None
+    return (
+        "nothing that it had decoded was read back from the prefix cache; give longer texts, of more than "
+        f"{block} tokens (a block), by max_tokens and by prompts that are answered at length"
+    )
+
+
+def _check_caches(written: OutputSet) -> None:
+    """Raise `ConditionError` where vLLM has resolved prefix caching off."""
+    if not written.provenance.prefix_caching:
+        raise ConditionError(
+            f"vLLM resolved prefix caching off for {written.spec.model} under "
+            f"{written.spec.kv_cache_dtype}: nothing is read from it"
+        )
 
 
 def _nothing_preempted(_: Condition, scores: ScoreSet, written: OutputSet) -> str | None:

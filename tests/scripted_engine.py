@@ -39,6 +39,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -166,11 +167,12 @@ class Script:
             k,
         )
 
-    def counts(self, prompts: int, *, kept: bool = False) -> Counts:
-        """Return what its scheduler would have done for one batch."""
+    def counts(self, requests: Sequence[ScoreRequest] = (), *, kept: bool = False) -> Counts:
+        """Return what its scheduler would have done for one batch; it never caches a prompt's last token."""
         small = "num_gpu_blocks_override" in self.arguments
         reads = kept and self.provenance().prefix_caching and not self.arguments.get("never_caches")
-        return Counts(2 * prompts if reads else 0, self.arguments.get("preempts", 2 if small else 0))
+        cached = sum(len(request.prompt_token_ids) - 1 for request in requests) if reads else 0
+        return Counts(cached, self.arguments.get("preempts", 2 if small else 0))
 
 
 def main() -> None:
@@ -208,7 +210,7 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
             outputs = generate_by_turns(
                 request.prompts, lambda turn: [script.generate(p, request.sampling) for p in turn]
             )
-            return wire.Outputs(outputs, script.counts(len(outputs)))
+            return wire.Outputs(outputs, script.counts())
         case wire.ScoreTexts():
             script.act("scoring")
             if len(request.requests) == 1 and script.arguments.get("refuses_single_texts"):
@@ -217,7 +219,7 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
                 raise RuntimeError("it cannot follow a given text")
             kept = request.keep_prefix_cache
             scores = [script.score(r, request.top_k, request.path, kept=kept) for r in request.requests]
-            return wire.Scores(tuple(scores), script.counts(len(scores), kept=kept))
+            return wire.Scores(tuple(scores), script.counts(request.requests, kept=kept))
 
 
 def record_start(start: wire.Start) -> None:

@@ -9,15 +9,14 @@ from pathlib import Path
 
 from pytest_kvcache.engines import Engine, EngineFactory
 from pytest_kvcache.engines.devices import DevicePool
+from pytest_kvcache.engines.following import follow
 from pytest_kvcache.errors import EngineError
 from pytest_kvcache.records import (
-    Counts,
     EngineReport,
     EngineSpec,
     Manner,
     OutputSet,
     PromptSet,
-    Score,
     ScoreRequest,
     ScoreSet,
     ScoringPath,
@@ -88,15 +87,7 @@ class Life:
         self._begin("following")
         requests = [ScoreRequest(o.prompt_id, o.prompt_token_ids, o.token_ids) for o in texts if o.token_ids]
         began = time.monotonic()
-        batches = [[request] for request in requests] if manner == "alone" else [requests]
-        scores: tuple[Score, ...] = ()
-        counts = Counts(0, 0)
-        if manner == "again":
-            self.engine.score(requests, top_k=TOP_K, path="decode")
-        for batch in batches:
-            keep = manner == "again"
-            scores += self.engine.score(batch, top_k=TOP_K, path="decode", keep_prefix_cache=keep)
-            counts += self.engine.counts
+        scores, counts = follow(self.engine, requests, manner, top_k=TOP_K)
         seconds = self._count("score", began, sum(len(request.token_ids) for request in requests))
         return ScoreSet(self.spec, texts.prompt_set, texts.spec.key, scores, seconds, manner, counts)
 

@@ -10,9 +10,10 @@ from pytest_kvcache.records.asked import EngineSpec, PromptSet
 
 ScoringPath = Literal["prefill", "decode"]
 """How a given text is scored: in one pass with its prompt, or in steps as if the engine wrote it."""
-Manner = Literal["batch", "again", "alone"]
+Manner = Literal["batch", "again", "alone", "continued"]
 """How an engine follows given texts: all in one batch on an empty prefix cache; in that batch once more, the
-prefix cache as it was left; or each text by itself on an empty one."""
+prefix cache as it was left; each text by itself on an empty one; or each text's beginning in a batch, and
+then the rest in another, which finds prompt and beginning in the prefix cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,17 @@ class Score:
             logprobs=self.logprobs[: 4 * n],
             top_ids=self.top_ids[: 4 * n * self.k],
             top_logprobs=self.top_logprobs[: 4 * n * self.k],
+            k=self.k,
+        )
+
+    def followed_by(self, rest: Score) -> Score:
+        """Return the score of a text of which this is the beginning, scored with the same ``k``."""
+        return Score(
+            prompt_id=self.prompt_id,
+            token_ids=self.token_ids + rest.token_ids,
+            logprobs=self.logprobs + rest.logprobs,
+            top_ids=self.top_ids + rest.top_ids,
+            top_logprobs=self.top_logprobs + rest.top_logprobs,
             k=self.k,
         )
 
