@@ -23,3 +23,9 @@ def test_multi_turn_full(
 ) -> None:
     kv.assert_baseline_sound(kv_baseline, recall=kv_limits.baseline_recall)
     kv.assert_recall(kv_outputs, kv_baseline, loss=kv_limits.recall_loss)
+
+
+@pytest.mark.kv_full
+@pytest.mark.kv_sensitive(prompts="full-continued", conditions=["continued"])
+def test_continued(kv_conditions: kv.PlannedConditions, kv_limits: kv.Limits) -> None:
+    kv.assert_conditions_alike(kv_conditions, limits=kv_limits)

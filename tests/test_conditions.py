@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import scripted
+from hypothesis import given
+from hypothesis import strategies as st
 from plugin_project import GATE, engines_started, known_bad, results
 
 import pytest_kvcache as kv
 from pytest_kvcache import conditions
 from pytest_kvcache.conditions import BATCH, SHIPPED, Condition
+from pytest_kvcache.engines import Engine
 from pytest_kvcache.engines.devices import DevicePool
+from pytest_kvcache.engines.following import first_part, follow
 from pytest_kvcache.engines.launch import child_engine_factory
 from pytest_kvcache.errors import ConditionError, EngineError, UsageError
 from pytest_kvcache.markers import KvSensitive
 from pytest_kvcache.plan import Following, Request, Target, Texts, make_plan
-from pytest_kvcache.records import Counts, PlannedConditions, PlannedScores
+from pytest_kvcache.records import (
+    Counts,
+    PlannedConditions,
+    PlannedScores,
+    Score,
+    ScoreRequest,
+    ScoringPath,
+)
 from pytest_kvcache.serving import planned_conditions
 from pytest_kvcache.session import Session
 from pytest_kvcache.store import RunStore
 
-AGAIN, ALONE, CHUNKED, PREEMPTED = (SHIPPED[n] for n in ("again", "alone", "chunked", "preempted"))
+AGAIN, ALONE, CONTINUED, CHUNKED, PREEMPTED = (
+    SHIPPED[name] for name in ("again", "alone", "continued", "chunked", "preempted")
+)
 BASELINE = scripted.spec("auto")
 FP8 = scripted.spec("fp8_e4m3")
 SMALL = scripted.prompt_set("small")
@@ -99,7 +115,7 @@ class TestMarker:
     @pytest.mark.parametrize(
         ("value", "complaint"),
         [
-            (["agian"], "no 'agian'; there are batch, again, alone, chunked"),
+            (["agian"], "no 'agian'; there are batch, again, alone, continued, chunked"),
             ("again", "takes a list, e.g. conditions="),
             (3, "takes a list, e.g. conditions="),
             ([["again"]], "takes a list, e.g. conditions="),
@@ -141,12 +157,13 @@ class TestSession:
 
     def test_scores_tell_their_manner_and_what_came_about(self, session: Session) -> None:
         target = make_target()
-        planned = planned_conditions(session, target, [SMALL], [AGAIN, ALONE, PREEMPTED])
+        planned = planned_conditions(session, target, [SMALL], [AGAIN, ALONE, CONTINUED, PREEMPTED])
         entries = {name: planned[name]["small"] for name in planned}
         assert {name: (e.manner, e.counts) for name, e in entries.items()} == {
             "batch": ("batch", Counts(0, 0)),
             "again": ("again", Counts(8, 0)),
             "alone": ("alone", Counts(0, 0)),
+            "continued": ("continued", Counts(64, 0)),
             "preempted": ("batch", Counts(0, 2)),
         }
         texts = [output.token_ids for output in session.outputs(target.of_baseline(), SMALL)]
@@ -171,6 +188,8 @@ class TestSession:
         ("condition", "arguments", "complaint"),
         [
             (AGAIN, {"never_caches": True}, "no prompt was read from the prefix cache"),
+            (CONTINUED, {"never_caches": True}, "nothing that it had decoded was read back"),
+            (CONTINUED, {"ends_after": 14}, "give longer texts, of more than 16 tokens"),
             (PREEMPTED, {"preempts": 0}, "of 4 sequences none was preempted"),
             (PREEMPTED, {"preempts": None}, "does not tell whether a sequence was preempted"),
             (CHUNKED, {}, "its longest prompt of 3 tokens fits into one step of 64"),
@@ -185,8 +204,9 @@ class TestSession:
     def test_a_condition_that_cannot_come_about_is_told_from_one_that_did_not(
         self, session: Session, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with pytest.raises(ConditionError, match="prefix caching off"):
-            planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [AGAIN])
+        for condition in (AGAIN, CONTINUED):
+            with pytest.raises(ConditionError, match="prefix caching off"):
+                planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [condition])
         uncached = SHIPPED["uncached"]
         with pytest.raises(ConditionError, match="served as uncached asks anyway"):
             planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [uncached])
@@ -232,6 +252,86 @@ class TestSession:
         assert outputs.counts.preemptions == 3
         (note,) = RunStore(tmp_path / "run").notes()
         assert "preempted 3 times while it wrote small" in note
+
+
+class TestContinued:
+    """How texts are cut in two, and the score of both parts is that of the whole text."""
+
+    @pytest.mark.parametrize(
+        ("prompt", "text", "part"),
+        [
+            (3, 16, 14),
+            (3, 15, 14),
+            (3, 14, None),
+            (15, 3, 2),
+            (16, 3, None),
+            (16, 18, 17),
+            (3, 160, 78),
+            (0, 0, None),
+        ],
+    )
+    def test_the_first_part_fills_a_block_by_decoding_and_leaves_something(
+        self, prompt: int, text: int, part: int | None
+    ) -> None:
+        assert first_part(prompt, text, 16) == part
+
+    @given(prompt=st.integers(1, 999), text=st.integers(1, 400), block=st.sampled_from([1, 16, 32, 128]))
+    def test_what_is_read_back_are_whole_blocks_of_which_the_last_is_decoded(
+        self, prompt: int, text: int, block: int
+    ) -> None:
+        part = first_part(prompt, text, block)
+        boundaries = [end for end in range(prompt + 1, prompt + text - 1) if end % block == 0]
+        assert (part is None) == (not boundaries)
+        if part is not None:
+            chosen = prompt + part - 1
+            middle = prompt + text / 2
+            assert chosen in boundaries
+            assert abs(chosen - middle) == min(abs(end - middle) for end in boundaries)
+
+    def test_the_beginning_is_decoded_on_an_empty_cache_and_the_rest_on_what_it_left(self) -> None:
+        engine = Recorder()
+        long, short = ScoreRequest("long", (1, 2), tuple(range(30))), ScoreRequest("short", (1,), (5, 6, 7))
+        scores, counts = follow(cast(Engine, engine), [long, short], "continued", top_k=1)
+        assert engine.asked == [
+            ([ScoreRequest("long", (1, 2), tuple(range(15))), short], "decode", False),
+            ([ScoreRequest("long", (1, 2, *range(15)), tuple(range(15, 30)))], "decode", True),
+        ]
+        assert counts == Counts(2, 0)
+        assert [(score.prompt_id, score.token_ids) for score in scores] == [
+            ("long", tuple(range(30))),
+            ("short", (5, 6, 7)),
+        ]
+        (whole, _), _ = follow(cast(Engine, engine), [long, short], "batch", top_k=1)
+        assert scores[0] == whole
+
+
+class Recorder:
+    """An engine with blocks of 16 tokens that gives every token its own number as its log-probability."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[ScoreRequest], ScoringPath | None, bool]] = []
+        self.provenance = SimpleNamespace(block_size=16)
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(len(self.asked), 0)
+
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        *,
+        top_k: int,
+        path: ScoringPath | None = None,
+        keep_prefix_cache: bool = False,
+    ) -> tuple[Score, ...]:
+        self.asked.append((list(requests), path, keep_prefix_cache))
+        return tuple(self._score(request, top_k) for request in requests)
+
+    @staticmethod
+    def _score(request: ScoreRequest, top_k: int) -> Score:
+        ids, n = request.token_ids, len(request.token_ids)
+        logprobs = struct.pack(f"<{n}f", *ids)
+        return Score(request.prompt_id, ids, logprobs, struct.pack(f"<{n}i", *ids), logprobs, top_k)
 
 
 def test_planned_conditions_name_those_there_are() -> None:
@@ -347,8 +447,19 @@ class TestPlugin:
         assert result.ret == 0
         assert not result.parseoutcomes().keys() & {"skipped", "errors", "failed"}
 
+    def test_the_shipped_suite_of_talks_sees_what_is_read_back_wrongly(
+        self, project: pytest.Pytester
+    ) -> None:
+        suite = Path(__file__).parents[1] / "suites" / "test_multi_turn.py"
+        project.makepyfile(suite.read_text(encoding="utf-8"))
+        args = (*GATE, "-m", "kv_full", "-k", "continued")
+        project.runpytest(*args).assert_outcomes(passed=1)
+        result = project.runpytest(*args, "--kv-engine-arg=candidate_kept_delta_nll=0.5")
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["*QualityError: continued: the candidate is not proven to be within*"])
+
     def test_an_unchanged_second_run_starts_no_engine(self, project: pytest.Pytester) -> None:
-        project.makepyfile(TEST.replace('=["again"]', '=["again", "alone", "uncached"]'))
+        project.makepyfile(TEST.replace('=["again"]', '=["again", "alone", "continued", "uncached"]'))
         model = project.mkdir("model")
         (model / "config.json").write_text("{}")
         (model / "model.bin").write_bytes(bytes(1000))

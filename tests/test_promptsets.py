@@ -20,7 +20,8 @@ def test_a_teams_tasks_take_the_place_of_tasks_alone(name: str, replaced: bool) 
 
 
 @pytest.mark.parametrize(
-    ("name", "replaced"), [("smoke", True), ("smoke-tasks", False), ("smoke-conditions", False)]
+    ("name", "replaced"),
+    [("smoke", True), ("smoke-tasks", False), ("smoke-conditions", False), ("full-continued", False)],
 )
 def test_a_teams_other_prompts_leave_tasks_and_what_is_made_for_a_purpose_alone(
     name: str, replaced: bool

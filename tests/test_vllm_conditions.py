@@ -24,9 +24,11 @@ from pytest_kvcache.store import RunStore
 pytestmark = pytest.mark.vllm
 
 SET = load_prompt_set("smoke-conditions")
+LONG = load_prompt_set("full-continued")
+LONG = replace(LONG, name="long", prompts=LONG.prompts[:6])
 MANY = replace(load_prompt_set("full-preemption"), name="many", sampling=Sampling(max_tokens=64))
 CONDITIONS = tuple(SHIPPED[name] for name in ("again", "alone", "chunked"))
-PREEMPTED = SHIPPED["preempted"]
+CONTINUED, PREEMPTED = SHIPPED["continued"], SHIPPED["preempted"]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 class Planned:
     few: PlannedConditions
     """Under what comes about with a few long prompts."""
+    long: PlannedConditions
+    """Under what comes about with texts of more than a block."""
     many: PlannedConditions
     """Under a small cache, which many short prompts outgrow together."""
 
@@ -58,11 +62,13 @@ class Planned:
 def planned(target: Target, store: RunStore) -> Planned:
     asked = (
         Request(target, (SET,), conditions=CONDITIONS),
+        Request(target, (LONG,), conditions=(CONTINUED,)),
         Request(target, (MANY,), conditions=(PREEMPTED,)),
     )
     session = Session(make_plan(asked), store, child_engine_factory(TIMEOUT), DevicePool())
     return Planned(
         planned_conditions(session, target, [SET], CONDITIONS),
+        planned_conditions(session, target, [LONG], [CONTINUED]),
         planned_conditions(session, target, [MANY], [PREEMPTED]),
     )
 
@@ -70,6 +76,10 @@ def planned(target: Target, store: RunStore) -> Planned:
 @pytest.mark.parametrize("name", [condition.name for condition in CONDITIONS])
 def test_a_healthy_candidate_thinks_the_same_under_every_condition(planned: Planned, name: str) -> None:
     kv.assert_divergence_within(planned.few[name], planned.few["batch"])
+
+
+def test_a_healthy_candidate_thinks_the_same_of_what_it_reads_back(planned: Planned) -> None:
+    kv.assert_divergence_within(planned.long["continued"], planned.long["batch"])
 
 
 def test_a_healthy_candidate_thinks_the_same_where_sequences_are_preempted(planned: Planned) -> None:
@@ -82,6 +92,19 @@ def test_prompts_were_read_from_the_prefix_cache_the_second_time_alone(planned: 
     assert cached == dict.fromkeys(("batch", "alone", "chunked"), 0)
 
 
+def test_blocks_that_decoding_filled_were_read_from_the_prefix_cache(
+    planned: Planned, target: Target, store: RunStore
+) -> None:
+    written = store.outputs(target.spec, LONG)
+    assert written is not None
+    block = written.provenance.block_size
+    prompts = [len(output.prompt_token_ids) for output in written]
+    of_prompts = sum(block * (tokens // block) for tokens in prompts)
+    counted = {name: planned.long[name][LONG.name].counts.cached_tokens for name in planned.long}
+    assert counted.pop("continued") == of_prompts + block * len(prompts)
+    assert counted == {"batch": 0}
+
+
 def test_sequences_were_preempted_under_a_small_cache_alone(planned: Planned) -> None:
     counts = {name: planned.many[name][MANY.name].counts.preemptions for name in planned.many}
     assert counts.pop("preempted")
@@ -91,7 +114,7 @@ def test_sequences_were_preempted_under_a_small_cache_alone(planned: Planned) ->
 def test_every_condition_followed_the_baselines_whole_texts(
     planned: Planned, target: Target, store: RunStore
 ) -> None:
-    for prompt_set, conditions in ((SET, planned.few), (MANY, planned.many)):
+    for prompt_set, conditions in ((SET, planned.few), (LONG, planned.long), (MANY, planned.many)):
         written = store.outputs(target.baseline, prompt_set)
         assert written is not None
         for name in conditions:

@@ -1,4 +1,4 @@
-"""A cached block that answering filled, not a prompt, comes back as another one on a prefix-cache hit.
+"""A cached block that decoding filled, not a prompt, comes back as another one on a prefix-cache hit.
 
 Imitates vllm-project/vllm#38652: single turns are fine, and the next turn, whose history holds the first
 answer, is not.
