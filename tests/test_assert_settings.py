@@ -102,6 +102,16 @@ def test_another_kv_dtype_than_was_asked_for_is_lost(resolved: str) -> None:
     assert found == [f"kv cache dtype: {resolved}, asked for was fp8_e4m3"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "resolved"),
+    [("fp8_e4m3", "fp8_ds_mla"), ("turboquant_4bit_nc", "bfloat16+turboquant_4bit_nc")],
+)
+def test_a_layout_or_layers_that_vllm_chooses_with_a_kv_dtype_are_no_loss(asked: str, resolved: str) -> None:
+    kv.assert_settings_kept(given(replace(CANDIDATE, kv_cache_dtype=resolved), asked), baseline())
+    (found,) = lost(given(replace(CANDIDATE, kv_cache_dtype="bfloat16+fp8_e5m2"), asked))
+    assert found.startswith("kv cache dtype: bfloat16+fp8_e5m2, asked for was")
+
+
 def test_layers_left_out_on_purpose_are_no_loss_and_cost_capacity() -> None:
     mixed = replace(CANDIDATE, kv_cache_dtype="bfloat16+fp8_e4m3", kv_capacity_tokens=64_000)
     kv.assert_settings_kept(given(mixed, kv_cache_dtype_skip_layers=["0"]), baseline())

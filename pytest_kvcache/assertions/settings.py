@@ -19,6 +19,10 @@ from pytest_kvcache.records import Json, OutputSet, PlannedOutputs, ReasonCode
 from pytest_kvcache.text import printable
 
 SKIPPED_LAYERS = "kv_cache_dtype_skip_layers"
+SKIPS_BY_ITSELF = ("turboquant_", "ultraquant_")
+"""How kv dtypes begin with which vLLM always keeps the first and last layers as they are."""
+PACKED = "_ds_mla"
+"""How vLLM ends the name of a kv dtype that latent attention stores in a layout of its own."""
 MEMORY = frozenset(
     {"gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override", "cpu_offload_gb"}
 )
@@ -107,12 +111,16 @@ _OFTEN_UNKNOWN = frozenset({"chunked_prefill", "enforce_eager"})
 
 def _dtype(ours: OutputSet) -> Iterator[str]:
     """Say whether the kv dtype is another than was asked for; layers may be left out where that was said."""
-    asked = canonical_dtype(ours.spec.kv_cache_dtype)
+    asked = _stored_as(ours.spec.kv_cache_dtype)
     resolved = ours.provenance.kv_cache_dtype
-    others = set(resolved.split("+")) - {asked}
-    skips = asked in resolved.split("+") and ours.spec.arguments().get(SKIPPED_LAYERS)
-    if asked != "auto" and others and not skips:
+    stored = {_stored_as(dtype) for dtype in resolved.split("+")}
+    skips = ours.spec.arguments().get(SKIPPED_LAYERS) or asked.startswith(SKIPS_BY_ITSELF)
+    if asked != "auto" and stored != {asked} and not (skips and asked in stored):
         yield f"kv cache dtype: {resolved}, asked for was {asked}"
+
+
+def _stored_as(dtype: str) -> str:
+    return canonical_dtype(dtype.removesuffix(PACKED))
 
 
 def _settings(ours: OutputSet, theirs: OutputSet) -> Iterator[str]:
