@@ -30,7 +30,7 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     suite: str
     """The suite that is to catch it: a file of ``suites/`` without ``test_``."""
     tier: Tier = "smoke"
-    """The lower tier in which that suite has a test."""
+    """The lower tier in which that suite has a test that can see it."""
     model: str = "ref:gqa"
     dtype: str = ""
     """A kv dtype or variant; the fault's own name where none is given."""
