@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal, TypeVar
 
@@ -342,8 +342,25 @@ class Session:
     def _decide(
         self, target: Target, prompt_sets: Sequence[PromptSet], policy: Policy, today: date
     ) -> tuple[Verdict, tuple[Excerpt, ...]]:
-        failure = self._failure(target, prompt_sets)
-        identity = verdicts.Identity(
+        broken = ReasonCode.BASELINE_FAILED
+        try:
+            theirs = [self._given(target.of_baseline(), prompt_set) for prompt_set in prompt_sets]
+            broken = ReasonCode.ENGINE_FAILED
+            ours = [self._given(target, prompt_set) for prompt_set in prompt_sets]
+        except EngineError as error:
+            return verdicts.failed(self._identity(target, prompt_sets), broken, str(error), prompt_sets), ()
+        evidence = [_evidence(target.baseline, *both) for both in zip(theirs, ours, strict=True)]
+        verdict = verdicts.decide(
+            self._identity(target, prompt_sets),
+            evidence,
+            limits=policy.limits_for(target.spec.model),
+            known_bad=policy.known_bad_for(target.spec.model, target.variant or target.kv_dtype),
+            today=today,
+        )
+        return verdict, choose_excerpts(verdict, evidence)
+
+    def _identity(self, target: Target, prompt_sets: Sequence[PromptSet]) -> verdicts.Identity:
+        return verdicts.Identity(
             id=target.id,
             model=target.spec.model,
             revision=target.spec.revision,
@@ -352,29 +369,6 @@ class Session:
             baseline_id=target.baseline_id,
             source=self._source(target, prompt_sets),
         )
-        if failure is not None:
-            return verdicts.failed(identity, *failure, prompt_sets), ()
-        baseline = target.of_baseline()
-        evidence = [self._evidence(target, baseline, prompt_set) for prompt_set in prompt_sets]
-        verdict = verdicts.decide(
-            identity,
-            evidence,
-            limits=policy.limits_for(target.spec.model),
-            known_bad=policy.known_bad_for(target.spec.model, target.variant or target.kv_dtype),
-            today=today,
-        )
-        return verdict, choose_excerpts(verdict, evidence)
-
-    def _failure(self, target: Target, prompt_sets: Sequence[PromptSet]) -> tuple[ReasonCode, str] | None:
-        """Return why a verdict has nothing to judge, when all that it needs should be there; else None."""
-        sides = ((ReasonCode.BASELINE_FAILED, target.of_baseline()), (ReasonCode.ENGINE_FAILED, target))
-        for code, side in sides:
-            try:
-                for prompt_set in prompt_sets:
-                    self._complete(side, prompt_set)
-            except EngineError as error:
-                return code, str(error)
-        return None
 
     def _source(
         self, target: Target, prompt_sets: Sequence[PromptSet]
@@ -385,23 +379,33 @@ class Session:
         cached = any(self._store.is_cached(spec, s) for spec in engines for s in prompt_sets)
         return "cached" if cached else "fresh"
 
-    def _complete(self, target: Target, prompt_set: PromptSet) -> None:
-        self.outputs(target, prompt_set)
-        if is_scored(prompt_set):
-            self.scores(target, prompt_set)
-            if target.is_baseline:
-                self.floor(target, prompt_set)
+    def _given(self, target: Target, prompt_set: PromptSet) -> _Given:
+        """Return what a side gives for a verdict, each entry read once."""
+        outputs = self.outputs(target, prompt_set)
+        if not is_scored(prompt_set):
+            return _Given(outputs)
+        scores = self.scores(target, prompt_set)
+        return _Given(outputs, scores, self.floor(target, prompt_set) if target.is_baseline else None)
 
-    def _evidence(self, target: Target, baseline: Target, prompt_set: PromptSet) -> verdicts.Evidence:
-        scored = is_scored(prompt_set)
-        return verdicts.Evidence(
-            prompt_set=prompt_set,
-            baseline=replace(self.outputs(baseline, prompt_set), spec=baseline.spec),
-            candidate=self.outputs(target, prompt_set),
-            baseline_scores=self.scores(baseline, prompt_set) if scored else None,
-            candidate_scores=self.scores(target, prompt_set) if scored else None,
-            floor_scores=self.floor(target, prompt_set) if scored else None,
-        )
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What one side gives for one prompt set; scores only of sets that are scored."""
+
+    outputs: OutputSet
+    scores: ScoreSet | None = None
+    floor: ScoreSet | None = None
+
+
+def _evidence(baseline: EngineSpec, theirs: _Given, ours: _Given) -> verdicts.Evidence:
+    return verdicts.Evidence(
+        prompt_set=ours.outputs.prompt_set,
+        baseline=replace(theirs.outputs, spec=baseline),
+        candidate=ours.outputs,
+        baseline_scores=theirs.scores,
+        candidate_scores=ours.scores,
+        floor_scores=theirs.floor,
+    )
 
 
 def _check_scored(prompt_set: PromptSet) -> None:

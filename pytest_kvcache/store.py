@@ -5,9 +5,9 @@ they belong to, so that any worker can read what any other has produced. Locks b
 are free when it dies.
 
     ROOT/engines/SPEC/outputs-SET.jsonl           a header line, then one `Output` a line
-    ROOT/engines/SPEC/scores-SET-TEXT.msgpack.xz  a `ScoreSet`: most of it is numbers, so compressed
-    ROOT/engines/SPEC/floor-SET.msgpack.xz        a `ScoreSet`: some texts, one at a time
-    ROOT/engines/SPEC/followed-MANNER-SET-TEXT.msgpack.xz  a `ScoreSet` of a serving condition
+    ROOT/engines/SPEC/scores-SET-TEXT.scores      a `ScoreSet` (:mod:`~pytest_kvcache.score_files`)
+    ROOT/engines/SPEC/floor-SET.scores            a `ScoreSet`: some texts, one at a time
+    ROOT/engines/SPEC/followed-MANNER-SET-TEXT.scores  a `ScoreSet` of a serving condition
     ROOT/engines/SPEC/failure.txt                 why the engine broke, one line
     ROOT/engines/SPEC/refused-SET.txt             why the engine refused one set and lived on, one line
     ROOT/engines/SPEC/refused-MANNER-SET.txt      why it did not follow the texts of one set in one manner
@@ -24,7 +24,6 @@ are free when it dies.
 from __future__ import annotations
 
 import fcntl
-import lzma
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -52,10 +51,9 @@ from pytest_kvcache.records import (
     Verdict,
     content_key,
 )
+from pytest_kvcache.score_files import damaged, packed, read_scores
 
 OUTPUTS_FORMAT = 1
-SCORES_FORMAT = 2
-"""Format 1 was lines of JSON, four times as large."""
 _R = TypeVar("_R")
 
 
@@ -66,15 +64,6 @@ class _OutputsHeader(msgspec.Struct, frozen=True):
     seconds: float
     counts: Counts = Counts()
     format: int = OUTPUTS_FORMAT
-
-
-class _Format(msgspec.Struct, frozen=True):
-    format: int
-
-
-class _Scores(msgspec.Struct, frozen=True):
-    format: int
-    entry: ScoreSet
 
 
 class _Judged(msgspec.Struct, frozen=True):
@@ -121,14 +110,14 @@ class RunStore:
         return _read_scores(self.scores_file(spec, prompt_set, text_of.key), prompt_set)
 
     def put_scores(self, entry: ScoreSet) -> None:
-        _write_scores(self.scores_file(entry.spec, entry.prompt_set, entry.text_of), entry)
+        _write(self.scores_file(entry.spec, entry.prompt_set, entry.text_of), packed(entry))
 
     def floor(self, spec: EngineSpec, prompt_set: PromptSet) -> ScoreSet | None:
         """Return what ``spec`` gave some of its own texts for the set, one at a time."""
         return _read_scores(self.floor_file(spec, prompt_set), prompt_set)
 
     def put_floor(self, entry: ScoreSet) -> None:
-        _write_scores(self.floor_file(entry.spec, entry.prompt_set), entry)
+        _write(self.floor_file(entry.spec, entry.prompt_set), packed(entry))
 
     def followed(
         self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec, manner: Manner
@@ -138,7 +127,7 @@ class RunStore:
 
     def put_followed(self, entry: ScoreSet) -> None:
         assert entry.manner is not None, "it was followed in some manner"
-        _write_scores(self.followed_file(entry.spec, entry.prompt_set, entry.text_of, entry.manner), entry)
+        _write(self.followed_file(entry.spec, entry.prompt_set, entry.text_of, entry.manner), packed(entry))
 
     def has_followed(
         self, spec: EngineSpec, prompt_set: PromptSet, text_of: EngineSpec, manner: Manner
@@ -209,14 +198,14 @@ class RunStore:
 
     def scores_file(self, spec: EngineSpec, prompt_set: PromptSet, text_of: str) -> Path:
         """Return where scores of what the engine of key ``text_of`` wrote belong."""
-        return self._engine(spec) / f"scores-{prompt_set.key}-{text_of}.msgpack.xz"
+        return self._engine(spec) / f"scores-{prompt_set.key}-{text_of}.scores"
 
     def floor_file(self, spec: EngineSpec, prompt_set: PromptSet) -> Path:
-        return self._engine(spec) / f"floor-{prompt_set.key}.msgpack.xz"
+        return self._engine(spec) / f"floor-{prompt_set.key}.scores"
 
     def followed_file(self, spec: EngineSpec, prompt_set: PromptSet, text_of: str, manner: Manner) -> Path:
         """Return where scores belong of what the engine of key ``text_of`` wrote, followed in one manner."""
-        return self._engine(spec) / f"followed-{manner}-{prompt_set.key}-{text_of}.msgpack.xz"
+        return self._engine(spec) / f"followed-{manner}-{prompt_set.key}-{text_of}.scores"
 
     def mark_cached(self, spec: EngineSpec, prompt_set: PromptSet) -> None:
         """Say that something of this engine for this set comes from another run."""
@@ -310,23 +299,10 @@ def _write_lines(path: Path, header: msgspec.Struct, records: Sequence[Any]) -> 
     _write(path, msgspec.json.Encoder().encode_lines([header, *records]))
 
 
-def _write_scores(path: Path, entry: ScoreSet) -> None:
-    # Repeated token ids and bfloat16 logits leave much to take out; more effort than the least gains nothing.
-    _write(path, lzma.compress(msgspec.msgpack.encode(_Scores(SCORES_FORMAT, entry)), preset=1))
-
-
 def _read_scores(path: Path, prompt_set: PromptSet) -> ScoreSet | None:
     """Return a score set under the present name of its prompt set, or None if there is none."""
-    try:
-        body = lzma.decompress(path.read_bytes())
-        written = msgspec.msgpack.decode(body, type=_Format).format
-        if written != SCORES_FORMAT:
-            raise ValueError(f"written in format {written}, and this version reads {SCORES_FORMAT}")
-        return replace(msgspec.msgpack.decode(body, type=_Scores).entry, prompt_set=prompt_set)
-    except FileNotFoundError:
-        return None
-    except (EOFError, ValueError, lzma.LZMAError, msgspec.MsgspecError) as error:
-        raise _damaged(path, error) from None
+    entry = read_scores(path)
+    return entry and replace(entry, prompt_set=prompt_set)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -356,7 +332,7 @@ def _read_lines(
     except FileNotFoundError:
         return None
     except (ValueError, msgspec.MsgspecError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def _read_header(path: Path) -> _OutputsHeader:
@@ -365,15 +341,11 @@ def _read_header(path: Path) -> _OutputsHeader:
     try:
         return msgspec.json.decode(first, type=_OutputsHeader)
     except msgspec.MsgspecError as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def _read_json(path: Path, kind: type[_R]) -> _R:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except msgspec.MsgspecError as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> KvCacheError:
-    return KvCacheError(f"{path} is damaged ({error}): remove its run directory and run again")
+        raise damaged(path, error) from None

@@ -220,9 +220,9 @@ class TestWhatIsMissing:
         bench.judge(target())
         shutil.rmtree(next(bench.cache.glob("*-auto-*")))
         for file in bench.cache.glob("*-fp8_e4m3-*/scores-*"):
-            name, texts, digest = file.name.removesuffix(".msgpack.xz").rsplit("-", 2)
+            name, texts, digest = file.name.removesuffix(".scores").rsplit("-", 2)
             assert len(texts) == 16
-            file.rename(file.with_name(f"{name}-{'0' * 16}-{digest}.msgpack.xz"))
+            file.rename(file.with_name(f"{name}-{'0' * 16}-{digest}.scores"))
         bench.started()
         assert bench.judge(target()).verdict is VerdictKind.PASS
         assert bench.started() == BOTH

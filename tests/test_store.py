@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import lzma
 import signal
 import stat
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -99,7 +100,7 @@ def test_a_damaged_entry_is_named_with_the_cure(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("harm", [lambda data: data[:-40], lambda _: b"", lambda _: lzma.compress(b"{}")])
+@pytest.mark.parametrize("harm", [lambda data: data[:-40], lambda _: b"", lambda _: b"\0\0\0\2{}"])
 def test_damaged_scores_are_named_with_the_cure(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
     store = RunStore(tmp_path)
     store.put_scores(entries()[1])
@@ -110,11 +111,45 @@ def test_damaged_scores_are_named_with_the_cure(tmp_path: Path, harm: Callable[[
     assert "\n" not in str(caught.value)
 
 
+def test_scores_that_are_damaged_or_removed_after_the_set_was_read_are_named_with_the_cure(
+    tmp_path: Path,
+) -> None:
+    store = RunStore(tmp_path)
+    store.put_scores(entries()[1])
+    scores = store.scores(SPEC, SET, SPEC)
+    assert scores
+    [file] = tmp_path.rglob("scores-*")
+    file.write_bytes(file.read_bytes()[:-40] + bytes(40))
+    assert scores.scores[0] == entries()[1].scores[0]
+    with pytest.raises(KvCacheError, match=r"scores-.*is damaged.*remove"):
+        list(scores.scores)
+    file.unlink()
+    with pytest.raises(KvCacheError, match=r"scores-.*is damaged.*remove"):
+        list(scores.scores)
+
+
+def test_scores_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RunStore(tmp_path)
+    written = entries()[1]
+    store.put_scores(written)
+    inflate = Mock(side_effect=zlib.decompress)
+    monkeypatch.setattr("zlib.decompress", inflate)
+    scores = store.scores(SPEC, SET, SPEC)
+    assert scores
+    assert len(scores.scores) == len(written.scores)
+    assert inflate.call_count == 0
+    assert scores.scores[-1] == written.scores[-1]
+    assert next(iter(scores.scores)) == written.scores[0]
+    assert inflate.call_count == 2
+    assert scores.scores[1:3] == written.scores[1:3]
+
+
 def test_scores_in_a_format_of_another_version_are_refused_by_its_number(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     store.put_scores(entries()[1])
     [file] = tmp_path.rglob("scores-*")
-    file.write_bytes(lzma.compress(msgspec.msgpack.encode({"format": 99, "entry": "of another shape"})))
+    header = msgspec.msgpack.encode({"format": 99, "entry": "of another shape"})
+    file.write_bytes(len(header).to_bytes(4, "big") + header)
     with pytest.raises(KvCacheError, match="format 99"):
         store.scores(SPEC, SET, SPEC)
 

@@ -30,7 +30,7 @@ def target(model: str, dtype: str) -> Target:
 
 def adopt(run: Path, store: RunStore) -> None:
     """Copy an earlier run's outputs and scores into a run store."""
-    for pattern in ("engines/*/outputs-*.jsonl", "engines/*/scores-*.xz", "engines/*/floor-*.xz"):
+    for pattern in ("engines/*/outputs-*.jsonl", "engines/*/*.scores"):
         for file in run.glob(pattern):
             kept = store.root / file.relative_to(run)
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -255,9 +255,9 @@ def _lines(text: str) -> list[str]:
     return [f"{line}\n" for line in lines] + ([last] if last else [])
 
 
-def _scores(of: ScoreSet | None) -> tuple[Score, ...] | None:
+def _scores(of: ScoreSet | None) -> Sequence[Score] | None:
     return None if of is None else of.scores
 
 
-def _score_set(spec: EngineSpec, prompt_set: PromptSet, scores: tuple[Score, ...] | None) -> ScoreSet | None:
+def _score_set(spec: EngineSpec, prompt_set: PromptSet, scores: Sequence[Score] | None) -> ScoreSet | None:
     return None if scores is None else ScoreSet(spec, prompt_set, spec.key, scores, 0.0)

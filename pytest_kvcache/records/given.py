@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -197,7 +197,8 @@ class ScoreSet:
     prompt_set: PromptSet
     text_of: str
     """:attr:`EngineSpec.key` of the engine that wrote the scored texts."""
-    scores: tuple[Score, ...]
+    scores: Sequence[Score]
+    """Those in a run store are read each time they are asked for, one at a time."""
     seconds: float
     manner: Manner | None = None
     """How the engine followed the texts; None where it only had to score them."""
