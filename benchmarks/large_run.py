@@ -19,7 +19,6 @@ import argparse
 import cProfile
 import pstats
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -250,8 +249,13 @@ def judge(directory: Path, prompts: PromptSet, *, profile: bool) -> Measured:
     if profile:
         profiler.disable()
         pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(PROFILED)
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Measured(clock, peak, verdict.verdict)
+    return Measured(clock, peak_bytes(), verdict.verdict)
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had; what `getrusage` tells counts its parent's, too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def write_reports(store: RunStore, directory: Path) -> None:

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Sequence
 
 from pytest_kvcache.endpoints import Comparisons
-from pytest_kvcache.measures.divergence import Divergence, sum_up
+from pytest_kvcache.measures.figures import TextFigures
 from pytest_kvcache.measures.paired import Interval
+from pytest_kvcache.measures.positions import bins, growth, over_prompts
 from pytest_kvcache.records import DivergenceDetail, Estimate, KindFigures, PositionFigure
 
 
 def divergence_detail(comparisons: Comparisons) -> DivergenceDetail | None:
-    """Return the details of compared texts; None if no text has a finite figure."""
-    found = _divergence(comparisons)
-    if not found.texts:
+    """Return the details of compared texts, the first of each prompt; None if none has a finite figure."""
+    first = [(prompt.kind, group[0]) for prompt, group in comparisons.items() if group[0].is_finite]
+    if not first:
         return None
-    growth = found.growth
-    kinds = sorted(found.by_kind().items(), key=lambda each: (-each[1].kld.value, each[0]))
+    texts = [text for _, text in first]
+    along = bins([text.along for text in texts], max(text.tokens for text in texts))
+    grown = growth(text.slope for text in texts)
+    kinds: defaultdict[str, list[TextFigures]] = defaultdict(list)
+    for kind, text in first:
+        kinds[kind].append(text)
     return DivergenceDetail(
-        growth=_estimate(growth) if growth.n else None,
-        bins=tuple(PositionFigure(each.start, each.end, _estimate(each.kld)) for each in found.by_position()),
-        kinds=tuple(
-            KindFigures(kind, _estimate(of.delta_nll), _estimate(of.kld), _estimate(of.same_top))
-            for kind, of in kinds
-        ),
+        growth=_estimate(grown) if grown.n else None,
+        bins=tuple(PositionFigure(each.start, each.end, _estimate(each.kld)) for each in along),
+        kinds=tuple(sorted(map(_of_kind, kinds, kinds.values()), key=lambda of: (-of.kld.value, of.kind))),
     )
 
 
-def _divergence(comparisons: Comparisons) -> Divergence:
-    """Sum up one text of each prompt, under names that no two prompts of several sets share."""
-    first = {f"{i} {prompt.id}": (prompt, group[0]) for i, (prompt, group) in enumerate(comparisons.items())}
-    return sum_up(
-        [replace(text, prompt_id=name) for name, (_, text) in first.items()],
-        {name: prompt.kind for name, (prompt, _) in first.items()},
+def _of_kind(kind: str, texts: Sequence[TextFigures]) -> KindFigures:
+    return KindFigures(
+        kind,
+        delta_nll=_estimate(over_prompts([text.delta_nll for text in texts])),
+        kld=_estimate(over_prompts([text.kld for text in texts])),
+        same_top=_estimate(over_prompts([text.same_top for text in texts])),
     )
 
 

@@ -19,7 +19,8 @@ from statistics import fmean
 import numpy as np
 
 from pytest_kvcache.evidence import Evidence, Faults, wrong_answers
-from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores, first_divergence
+from pytest_kvcache.measures.divergence import first_divergence
+from pytest_kvcache.measures.figures import TextFigures
 from pytest_kvcache.measures.noninferiority import Differences, Judgement, Means, Sample, judge
 from pytest_kvcache.measures.paired import Interval, median_interval, share_interval
 from pytest_kvcache.measures.penalties import repetition_excess
@@ -39,8 +40,8 @@ LEAST_FOR_AN_INTERVAL = 2
 LEAST_TOKENS_TO_DIFFER = 32
 """Tokens from which on two engines that both round can hardly agree to the last bit."""
 
-Comparisons = Mapping[Prompt, Sequence[ScoreComparison]]
-"""Both engines' scores of the baseline's texts, compared and pooled by what the prompts say."""
+Comparisons = Mapping[Prompt, Sequence[TextFigures]]
+"""What both engines think of the baseline's texts, pooled by what the prompts say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,13 @@ def baseline_answers(wrong: Sequence[tuple[bool, bool]], limits: Limits) -> Iter
 def compare_all(evidence: Sequence[Evidence]) -> Comparisons:
     """Compare all scores of unpenalised sets, pooled under the first of all prompts that say the same."""
     first: dict[tuple[str | None, tuple[Message, ...]], Prompt] = {}
-    pooled: dict[Prompt, list[ScoreComparison]] = defaultdict(list)
+    pooled: dict[Prompt, list[TextFigures]] = defaultdict(list)
     for each in evidence:
         if each.penalised:
             continue
-        for prompt, ours, theirs in each.scored():
+        for prompt, text in each.compared.texts:
             one = first.setdefault((prompt.text, prompt.messages), prompt)
-            pooled[one].append(compare_scores(ours, theirs))
+            pooled[one].append(text)
     return pooled
 
 
@@ -257,7 +258,9 @@ def too_little(comparisons: Comparisons, limits: Limits) -> Iterator[Reason]:
 def cache_unread(evidence: Sequence[Evidence]) -> Iterator[Reason]:
     """Yield a reason if scoring hardly read the quantized cache of the candidates that have one."""
     quantized = (each for each in evidence if each.candidate.provenance.kv_cache_quantized)
-    yield from unread((ours, theirs) for each in quantized for _, ours, theirs in each.scored())
+    yield from _unread(
+        [(text.tokens, text.are_same) for each in quantized for _, text in each.compared.texts]
+    )
 
 
 def unread(scores: Iterable[tuple[Score, Score]]) -> Iterator[Reason]:
@@ -266,11 +269,13 @@ def unread(scores: Iterable[tuple[Score, Score]]) -> Iterator[Reason]:
     Some attention backends score a text from the keys and values just computed, not from the cache, but
     for the few texts that are split between two batches. Short texts count only where all are short.
     """
-    same = [
-        (len(ours.token_ids) >= LEAST_TOKENS_TO_DIFFER, ours.logprobs == theirs.logprobs)
-        for ours, theirs in scores
-    ]
-    judged = [equal for long, equal in same if long] or [equal for _, equal in same]
+    yield from _unread([(len(ours.token_ids), ours.logprobs == theirs.logprobs) for ours, theirs in scores])
+
+
+def _unread(texts: Sequence[tuple[int, bool]]) -> Iterator[Reason]:
+    """Do the same, given the tokens of each text, and whether both scores of it are the same."""
+    long = [same for tokens, same in texts if tokens >= LEAST_TOKENS_TO_DIFFER]
+    judged = long or [same for _, same in texts]
     if 2 * sum(judged) > len(judged):
         message = (
             f"too little evidence for a pass: both engines give {sum(judged)} of {len(judged)} texts "

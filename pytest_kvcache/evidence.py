@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pytest_kvcache.measures.degeneration import Findings, find_in_pair, is_empty
+from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores
+from pytest_kvcache.measures.figures import TextFigures, figures_of
 from pytest_kvcache.measures.lengths import ran_away
 from pytest_kvcache.measures.penalties import pair_outputs
 from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.records import Output, OutputSet, Prompt, PromptSet, Score, ScoreSet
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """What baseline and candidate made of one prompt set. Scores are of the baseline's texts, by both."""
 
@@ -27,6 +30,12 @@ class Evidence:
     @property
     def penalised(self) -> bool:
         return self.prompt_set.sampling.penalised
+
+    @cached_property
+    def compared(self) -> Compared:
+        """What is left of all scores when each has been read, once. Raises ValueError as `scored` does."""
+        texts = tuple((prompt, figures_of(ours, theirs)) for prompt, ours, theirs in self.scored())
+        return Compared(texts, tuple(_alone_beside_batch(self)))
 
     def pairs(self) -> Iterator[tuple[Prompt, Output, Output]]:
         """Yield each prompt with the candidate's and the baseline's output.
@@ -45,14 +54,28 @@ class Evidence:
         """
         if self.candidate_scores is None or self.baseline_scores is None:
             return
-        ours, theirs = _by_prompt(self.candidate_scores), _by_prompt(self.baseline_scores)
-        if alone := sorted(ours.keys() ^ theirs.keys()):
-            raise ValueError(f"only one side scored the texts of {len(alone)} prompts (e.g. {alone[0]})")
+        ours, theirs = _InOrder(self.candidate_scores), _InOrder(self.baseline_scores)
         prompts = {prompt.id: prompt for prompt in self.prompt_set.prompts}
-        for text in self.baseline:
-            score = theirs.get(text.prompt_id)
-            if score is not None and score.token_ids == text.token_ids:
-                yield prompts[text.prompt_id], ours[text.prompt_id], score
+        alone = []
+        for text in filter(lambda text: text.token_ids, self.baseline):
+            mine, score = ours.take(text.prompt_id), theirs.take(text.prompt_id)
+            if mine is not None and score is not None and score.token_ids == text.token_ids:
+                yield prompts[text.prompt_id], mine, score
+            elif (mine is None) != (score is None):
+                alone.append(text.prompt_id)
+        alone += ours.left() ^ theirs.left()
+        if alone:
+            raise ValueError(f"only one side scored the texts of {len(alone)} prompts (e.g. {min(alone)})")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The figures of all texts that were scored."""
+
+    texts: tuple[tuple[Prompt, TextFigures], ...]
+    """Of the texts that both sides scored."""
+    alone: tuple[ScoreComparison, ...]
+    """Of the beginnings that the baseline scored alone as well, beside what it gave them in a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +111,39 @@ def wrong_answers(evidence: Sequence[Evidence]) -> list[tuple[bool, bool]]:
     ]
 
 
-def _by_prompt(scores: ScoreSet) -> dict[str, Score]:
-    return {score.prompt_id: score for score in scores.scores if score.token_ids}
+class _InOrder:
+    """One side's scores by prompt. What is asked for in the order in which they are kept is never held."""
+
+    def __init__(self, scores: ScoreSet) -> None:
+        self._coming = (score for score in scores.scores if score.token_ids)
+        self._passed: dict[str, Score] = {}
+
+    def take(self, prompt_id: str) -> Score | None:
+        """Return the score of a prompt's text, once; None if there is none."""
+        if prompt_id in self._passed:
+            return self._passed.pop(prompt_id)
+        for score in self._coming:
+            if score.prompt_id == prompt_id:
+                return score
+            self._passed[score.prompt_id] = score
+        return None
+
+    def left(self) -> set[str]:
+        """Return the prompts that nobody has asked for."""
+        return {*self._passed, *(score.prompt_id for score in self._coming)}
+
+
+def _alone_beside_batch(evidence: Evidence) -> Iterator[ScoreComparison]:
+    """Yield what the floor's texts give beside the batch's; scores of other texts do not count."""
+    if evidence.floor_scores is None or evidence.baseline_scores is None:
+        return
+    waiting = {score.prompt_id: score for score in evidence.floor_scores.scores if score.token_ids}
+    for batch in evidence.baseline_scores.scores:
+        if not waiting:
+            break
+        alone = waiting.pop(batch.prompt_id, None)
+        if alone is not None and batch.token_ids[: len(alone.token_ids)] == alone.token_ids:
+            yield compare_scores(alone, batch.first(len(alone.token_ids)))
 
 
 def _faults(of: Evidence, prompt: Prompt, ours: Output, theirs: Output) -> Faults:

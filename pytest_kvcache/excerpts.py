@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import chain
 
 from pytest_kvcache.measures.degeneration import find_degeneration, find_in_pair
-from pytest_kvcache.measures.divergence import mean_delta_nll
 from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.records import Excerpt, Output, Prompt, Signal, Verdict, VerdictKind
 from pytest_kvcache.verdicts import Evidence
@@ -47,7 +46,7 @@ class _Pair:
 
 
 def _pairs(entry: Evidence) -> Iterator[_Pair]:
-    harm = _delta_nll(entry)
+    harm = {prompt.id: text.delta_nll for prompt, text in entry.compared.texts if text.is_finite}
     for prompt, ours, theirs in entry.pairs():
         yield _Pair(entry.prompt_set.name, prompt, ours, theirs, harm.get(prompt.id, 0.0))
 
@@ -74,8 +73,3 @@ def _excerpt(verdict_id: str, pair: _Pair) -> Excerpt:
         pair.ours.text,
         tuple(find_degeneration(pair.ours, prompt=pair.prompt, baseline=pair.theirs)),
     )
-
-
-def _delta_nll(entry: Evidence) -> dict[str, float]:
-    found = {prompt.id: mean_delta_nll(ours, theirs) for prompt, ours, theirs in entry.scored()}
-    return {name: value for name, value in found.items() if value is not None}

@@ -20,7 +20,7 @@ from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.records import Score, ScoreSet
 
 FORMAT = 3
-"""Format 2 was one compressed whole, half as fast to read for each time that it was compressed better."""
+"""Format 2 was compressed as a whole, better and six times as slow to read."""
 _PREFIX = 4
 
 

@@ -14,7 +14,6 @@ from statistics import fmean
 
 from pytest_kvcache.endpoints import Endpoint
 from pytest_kvcache.evidence import Evidence
-from pytest_kvcache.measures.divergence import ScoreComparison, compare_scores
 from pytest_kvcache.plan import is_scored
 from pytest_kvcache.records import Reason, ReasonCode, Score
 
@@ -31,7 +30,7 @@ def noise_floor(evidence: Sequence[Evidence]) -> dict[str, float]:
     either sign is noise. They are infinite where a log-probability is not finite. Scores of other texts than
     the baseline's do not count.
     """
-    compared = [comparison for each in evidence for comparison in _alone_beside_batch(each)]
+    compared = [comparison for each in evidence for comparison in each.compared.alone]
     if not compared:
         return {}
     if any(text.candidate_non_finite or not text.is_finite for text in compared):
@@ -86,12 +85,12 @@ def incomplete(evidence: Sequence[Evidence]) -> Iterator[Reason]:
 
 
 def _missing(evidence: Evidence) -> str | None:
-    texts = {output.prompt_id: output.token_ids for output in evidence.baseline if output.token_ids}
-    if strange := [score.prompt_id for score in _given(evidence) if not _is_of(score, texts)]:
+    texts = {text.prompt_id: text.token_ids for text in evidence.baseline if text.token_ids}
+    if strange := [score.prompt_id for score in _doubtful(evidence) if not _is_of(score, texts)]:
         return f"{len(strange)} scores (e.g. {strange[0]}) are of no text of the baseline's"
-    if (scored := sum(1 for _ in evidence.scored())) < len(texts):
+    if (scored := len(evidence.compared.texts)) < len(texts):
         return f"{scored} of the baseline's {len(texts)} texts were scored by both engines"
-    alone = {comparison.prompt_id for comparison in _alone_beside_batch(evidence)}
+    alone = {comparison.prompt_id for comparison in evidence.compared.alone}
     if len(alone) < (least := min(LEAST_FOR_A_FLOOR, len(texts))):
         return (
             f"{len(alone)} of the baseline's {len(texts)} texts were scored alone (at least {least}), so the "
@@ -100,25 +99,18 @@ def _missing(evidence: Evidence) -> str | None:
     return None
 
 
-def _given(evidence: Evidence) -> Iterator[Score]:
-    for side in (evidence.candidate_scores, evidence.baseline_scores, evidence.floor_scores):
-        if side is not None:
+def _doubtful(evidence: Evidence) -> Iterator[Score]:
+    """Yield the scores that may be of no text: none of a side of which all were compared, text by text."""
+    for side in (evidence.candidate_scores, evidence.baseline_scores):
+        if side is not None and len(side.scores) != len(evidence.compared.texts):
             yield from side.scores
+    if evidence.floor_scores is not None:
+        yield from evidence.floor_scores.scores
 
 
 def _is_of(score: Score, texts: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a score is of a text or its beginning."""
     return texts.get(score.prompt_id, ())[: len(score.token_ids)] == score.token_ids
-
-
-def _alone_beside_batch(evidence: Evidence) -> Iterator[ScoreComparison]:
-    if evidence.floor_scores is None or evidence.baseline_scores is None:
-        return
-    batch = {score.prompt_id: score for score in evidence.baseline_scores.scores}
-    texts = {name: score.token_ids for name, score in batch.items()}
-    for alone in evidence.floor_scores.scores:
-        if alone.token_ids and _is_of(alone, texts):
-            yield compare_scores(alone, batch[alone.prompt_id].first(len(alone.token_ids)))
 
 
 def _beside(endpoint: Endpoint, floor: float) -> Endpoint:

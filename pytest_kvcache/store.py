@@ -26,7 +26,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +83,7 @@ class RunStore:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def outputs(self, spec: EngineSpec, prompt_set: PromptSet) -> OutputSet | None:
-        entry = _read_lines(self.outputs_file(spec, prompt_set), _OutputsHeader, Output)
+        entry = _read_outputs(self.outputs_file(spec, prompt_set))
         if entry is None:
             return None
         header, outputs = entry
@@ -93,7 +93,7 @@ class RunStore:
     def read_goldens(self) -> tuple[OutputSet, ...]:
         """Return what goldens have put here, in an order of their own."""
         files = sorted(self.root.glob("engines/*-golden-*/outputs-*.jsonl"))
-        entries = (_read_lines(file, _OutputsHeader, Output) for file in files)
+        entries = map(_read_outputs, files)
         return tuple(
             OutputSet(header.spec, header.prompt_set, header.provenance, outputs, header.seconds)
             for header, outputs in filter(None, entries)
@@ -321,20 +321,6 @@ def _read_text(path: Path) -> str | None:
         return None
 
 
-def _read_lines(
-    path: Path, header_type: type[_R], record_type: type[Any]
-) -> tuple[_R, tuple[Any, ...]] | None:
-    try:
-        first, *rest = path.read_bytes().splitlines()
-        header = msgspec.json.decode(first, type=header_type)
-        decoder = msgspec.json.Decoder(record_type)
-        return header, tuple(decoder.decode(line) for line in rest)
-    except FileNotFoundError:
-        return None
-    except (ValueError, msgspec.MsgspecError) as error:
-        raise damaged(path, error) from None
-
-
 def _read_header(path: Path) -> _OutputsHeader:
     with path.open("rb") as lines:
         first = lines.readline()
@@ -342,6 +328,28 @@ def _read_header(path: Path) -> _OutputsHeader:
         return msgspec.json.decode(first, type=_OutputsHeader)
     except msgspec.MsgspecError as error:
         raise damaged(path, error) from None
+
+
+def _read_outputs(path: Path) -> tuple[_OutputsHeader, tuple[Output, ...]] | None:
+    try:
+        with path.open("rb") as lines:
+            header = msgspec.json.decode(lines.readline(), type=_OutputsHeader)
+            outputs = map(msgspec.json.Decoder(Output).decode, lines)
+            return header, tuple(_with_shared_tokens(outputs))
+    except FileNotFoundError:
+        return None
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise damaged(path, error) from None
+
+
+def _with_shared_tokens(outputs: Iterable[Output]) -> Iterator[Output]:
+    """Yield the outputs with equal token ids as one object, which takes a fifth of the memory."""
+    known: dict[int, int] = {}
+    for output in outputs:
+        prompt, text = (
+            tuple(map(known.setdefault, ids, ids)) for ids in (output.prompt_token_ids, output.token_ids)
+        )
+        yield replace(output, prompt_token_ids=prompt, token_ids=text)
 
 
 def _read_json(path: Path, kind: type[_R]) -> _R:

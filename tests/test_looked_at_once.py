@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from unittest.mock import Mock
 
 import pytest
-from test_measures_divergence import some
-from verdict_samples import output, prompt_set, prose
+from verdict_samples import evidence, output, prompt_set, prose, verdict_on
 
+from pytest_kvcache.excerpts import choose_excerpts
 from pytest_kvcache.measures.degeneration import Findings, find_degeneration, find_in_pair
-from pytest_kvcache.measures.divergence import compare_scores, mean_delta_nll
 from pytest_kvcache.measures.near_loops import find_near_loops
-from pytest_kvcache.records import Output, Prompt, PromptSet, content_key
+from pytest_kvcache.records import Output, Prompt, PromptSet, Score, VerdictKind, content_key
 
 LOOP = prose(1, 10) + " a gentle soul," * 60
 WRITTEN = [
@@ -40,9 +42,24 @@ def test_each_output_of_a_pair_is_searched_once(monkeypatch: pytest.MonkeyPatch)
     assert search.call_count == 2
 
 
-def test_delta_nll_alone_is_that_of_the_whole_comparison() -> None:
-    for ours, theirs in zip(*some(), strict=True):
-        assert mean_delta_nll(ours, theirs) == compare_scores(ours, theirs).delta_nll
+def test_a_verdict_and_its_excerpts_read_each_score_once() -> None:
+    read: Counter[str] = Counter()
+
+    class Counted(tuple[Score, ...]):
+        def __iter__(self) -> Iterator[Score]:
+            for score in super().__iter__():
+                read[score.prompt_id] += 1
+                yield score
+
+    of = evidence(text=lambda _: LOOP)
+    assert of.candidate_scores
+    of = replace(
+        of, candidate_scores=replace(of.candidate_scores, scores=Counted(of.candidate_scores.scores))
+    )
+    verdict = verdict_on(of)
+    assert verdict.verdict is VerdictKind.FAIL
+    assert choose_excerpts(verdict, [of])
+    assert set(read.values()) == {1}
 
 
 def test_a_prompt_set_reckons_its_key_once_and_is_no_other_set_for_it(

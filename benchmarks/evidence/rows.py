@@ -21,8 +21,9 @@ from pytest_kvcache.endpoints import (
     secondary_samples,
 )
 from pytest_kvcache.evidence import Evidence, find_faults, wrong_answers
-from pytest_kvcache.measures.divergence import Divergence, PositionBin, divergence
+from pytest_kvcache.measures.divergence import Divergence, divergence
 from pytest_kvcache.measures.paired import Interval
+from pytest_kvcache.measures.positions import PositionBin
 from pytest_kvcache.measures.runs import find_tails, sequence_of_ids
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import Metric, Output, OutputSet, Verdict

@@ -17,17 +17,22 @@ from numpy.typing import NDArray
 
 from pytest_kvcache.measures.kld import Known, bound_kld
 from pytest_kvcache.measures.llamacpp import Estimate, statistics
-from pytest_kvcache.measures.paired import Interval, mean_interval
+from pytest_kvcache.measures.paired import Interval
+from pytest_kvcache.measures.positions import (
+    EDGES,
+    PositionBin,
+    bins,
+    growth,
+    means_along,
+    over_prompts,
+    slope_of,
+)
 from pytest_kvcache.measures.views import kind_of, token_ids
 from pytest_kvcache.records import Output, PlannedScores, Score, ScoreSet
 
 Floats = NDArray[np.float64]
 Scores = ScoreSet | PlannedScores | Score | Iterable[Score]
 
-EDGES = (0, 16, 32, 64, 128, 256, 512, 1024)
-"""Where the bins of :meth:`Divergence.by_position` begin, in tokens of the output."""
-LEAST_FOR_A_SLOPE = 8
-"""Tokens of a text from which on it says something about growth along it."""
 HIGHEST = 1e-3
 """A log-probability may lie above 0 by rounding; what lies above this is none, and counts as not finite."""
 
@@ -77,15 +82,6 @@ class ScoreComparison:
         return self.positions.size > 0
 
 
-@dataclass(frozen=True, slots=True)
-class PositionBin:
-    """KLD in the tokens ``[start, end)`` of the outputs; the interval is over prompts that reach there."""
-
-    start: int
-    end: int
-    kld: Interval
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Divergence:
     """How far a candidate's distributions are from the baseline's on the same texts.
@@ -103,16 +99,16 @@ class Divergence:
 
     @property
     def delta_nll(self) -> Interval:
-        return _over_prompts([text.delta_nll for text in self.texts])
+        return over_prompts([text.delta_nll for text in self.texts])
 
     @property
     def kld(self) -> Interval:
         """Mean KLD in nats: a lower bound, as far as the top k tells (:mod:`~.kld`)."""
-        return _over_prompts([text.kld for text in self.texts])
+        return over_prompts([text.kld for text in self.texts])
 
     @property
     def same_top(self) -> Interval:
-        return _over_prompts([text.same_top for text in self.texts])
+        return over_prompts([text.same_top for text in self.texts])
 
     @property
     def unseen(self) -> float:
@@ -135,18 +131,7 @@ class Divergence:
         The common slope of KLD on position within texts (least squares, one intercept for each text), its
         interval from the texts' influence on it. NaN if no text has 8 tokens.
         """
-        pairs = [
-            (text.positions - text.positions.mean(), text.klds - text.klds.mean())
-            for text in self.texts
-            if text.positions.size >= LEAST_FOR_A_SLOPE
-        ]
-        together = np.array([float(x @ y) for x, y in pairs])
-        spread = np.array([float(x @ x) for x, _ in pairs])
-        if not pairs:
-            return _over_prompts([])
-        slope = together.sum() / spread.sum()
-        influence = (together - slope * spread) / spread.mean()
-        return _over_prompts((100 * (slope + influence)).tolist())
+        return growth(slope_of(text.positions, text.klds) for text in self.texts)
 
     def by_position(self, edges: Sequence[int] = EDGES) -> tuple[PositionBin, ...]:
         """Return KLD in bins of the output's positions; the last one has no end but the longest text's.
@@ -156,14 +141,7 @@ class Divergence:
         """
         edges = _ascending(edges)
         longest = max((text.tokens for text in self.texts), default=0)
-        ends = [*edges[1:], max(longest, edges[-1] + 1)]
-        bins = []
-        for start, end in zip(edges, ends, strict=True):
-            parts = [text.klds[(text.positions >= start) & (text.positions < end)] for text in self.texts]
-            means = [_mean(part) for part in parts if part.size]
-            if means:
-                bins.append(PositionBin(start, min(end, longest), _over_prompts(means)))
-        return tuple(bins)
+        return bins([means_along(text.positions, text.klds, edges) for text in self.texts], longest, edges)
 
     def by_kind(self) -> dict[str, Divergence]:
         """Return the divergence on the prompts of each kind; empty where no kinds are known."""
@@ -231,16 +209,6 @@ def count_non_finite(scores: Scores) -> dict[str, int]:
         name: int(np.count_nonzero(~_read(score).finite))
         for name, score in _by_prompt(scores, "scores").items()
     }
-
-
-def mean_delta_nll(candidate: Score, baseline: Score) -> float | None:
-    """Return :attr:`ScoreComparison.delta_nll` alone, which takes little; None if no position is finite.
-
-    Raises as `compare_scores` does.
-    """
-    ours, theirs = _read_both(candidate, baseline)
-    finite = ours.finite & theirs.finite
-    return _mean(theirs.logprobs[finite] - ours.logprobs[finite]) if finite.any() else None
 
 
 def sum_up(compared: Sequence[ScoreComparison], kinds: dict[str, str]) -> Divergence:
@@ -372,12 +340,6 @@ def _ascending(edges: Sequence[int]) -> tuple[int, ...]:
     if not starts or starts[0] < 0 or any(b <= a for a, b in pairwise(starts)):
         raise ValueError(f"{takes}, not {edges!r}")
     return starts
-
-
-def _over_prompts(values: Sequence[float]) -> Interval:
-    if len(values) > 1:
-        return mean_interval(values)
-    return Interval(values[0] if values else math.nan, math.nan, math.nan, len(values))
 
 
 def _mean(values: Floats | NDArray[np.bool_]) -> float:

@@ -79,10 +79,15 @@ def bound_kld(baseline: Known, candidate: Known, cap: Floats) -> Bound:
 
 def _logprobs_of(ids: NDArray[np.int64], engine: Known) -> tuple[Floats, NDArray[np.bool_]]:
     """Return an engine's log-probabilities of given tokens, and which of them it knows."""
-    same = ids[:, :, None] == engine.ids[:, None, :]
-    known = same.any(axis=2) & (ids != NOTHING)
-    at = np.take_along_axis(engine.logprobs, same.argmax(axis=2), axis=1)
-    return np.where(known, at, -np.inf), known
+    wanted = np.ascontiguousarray(ids.T)
+    at, known = np.full(wanted.shape, -np.inf), np.zeros(wanted.shape, np.bool_)
+    for column, logprobs in zip(np.ascontiguousarray(engine.ids.T), engine.logprobs.T, strict=True):
+        same = wanted == column
+        known |= same
+        np.copyto(at, np.ascontiguousarray(logprobs), where=same)
+    known &= wanted != NOTHING
+    at[~known] = -np.inf
+    return np.ascontiguousarray(at.T), np.ascontiguousarray(known.T)
 
 
 def _least_of_rest(alone: Floats, unseen: Floats, left: Floats, cap: Floats) -> Floats:
