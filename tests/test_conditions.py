@@ -388,6 +388,16 @@ class TestPlugin:
             ]
         )
 
+    def test_a_candidate_without_numbers_fails_by_that_and_not_by_a_condition(
+        self, project: pytest.Pytester
+    ) -> None:
+        project.makepyfile(TEST)
+        result = project.runpytest(*GATE, "--kv-engine-arg=candidate_delta_nll=NaN")
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            ["*QualityError: log-probabilities of the candidate at * are not finite*"]
+        )
+
     def test_a_declared_divergence_from_the_baseline_excuses_none_from_itself(
         self, project: pytest.Pytester
     ) -> None:

@@ -8,6 +8,7 @@ from pytest_kvcache.assertions.arguments import misuse_of
 from pytest_kvcache.assertions.scores import assert_divergence_within
 from pytest_kvcache.conditions import BATCH
 from pytest_kvcache.errors import QualityError
+from pytest_kvcache.measures.divergence import count_non_finite
 from pytest_kvcache.measures.views import kind_of
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import PlannedConditions, ReasonCode
@@ -31,6 +32,12 @@ def assert_conditions_alike(conditions: PlannedConditions, *, limits: Limits = _
         others = [name for name in conditions if name != BATCH.name]
         if not others:
             raise ValueError("give at least one condition besides the plain batch")
+        lost = sum(count_non_finite(conditions[BATCH.name]).values())
+    if lost:
+        raise QualityError(
+            f"log-probabilities of the candidate at {lost} positions are not finite, in a plain batch too",
+            (ReasonCode.NOT_FINITE,),
+        )
     apart = list(_apart(conditions, others, limits))
     if apart:
         codes = dict.fromkeys(code for _, error in apart for code in _codes(error))
