@@ -226,14 +226,14 @@ def _links(elements: Elements, pair_lags: _Ints, period: int) -> _Ints:
     return links
 
 
-def _columns(stretch: list[int], links: list[int], period: int) -> list[Counter[int]]:
+def _columns(stretch: list[int], links: list[int], period: int) -> list[list[int]]:
     """Lay the elements in columns: each in that of its counterpart, or else in the one after the last.
 
     The first copy makes the columns, as many as it has elements: edits may have made it longer or shorter.
     A counterpart that has none itself, between two edits, may be in the wrong column, and hands on none.
     """
     places = [0] * len(stretch)
-    columns: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    columns: defaultdict[int, list[int]] = defaultdict(list)
     first_copy = period + _tolerance(period)
     place = last = -1
     for index, (element, link) in enumerate(zip(stretch, links, strict=True)):
@@ -244,22 +244,23 @@ def _columns(stretch: list[int], links: list[int], period: int) -> list[Counter[
             place = place + 1 if place < last or index < first_copy else 0
         last = max(last, place)
         places[index] = place
-        columns[place][element] += 1
+        columns[place].append(element)
     return [columns[place] for place in sorted(columns)]
 
 
-def _compared(columns: list[Counter[int]], period: int) -> _Compared:
+def _compared(columns: list[list[int]], period: int) -> _Compared:
     unit: list[int] = []
     changes: list[tuple[int, int]] = []
     slots = short_slots = 0
     for column in columns:
-        size = column.total()
+        size = len(column)
         if size < LEAST_IN_COLUMN:
             continue
-        element, most = column.most_common(1)[0]
+        counts = Counter(column)
+        element, most = counts.most_common(1)[0]
         changes.append((size, size - most))
-        slots += size > LEAST_IN_COLUMN and len(column) >= (size if size < 8 else 0.8 * size)
-        short_slots += size == len(column) == LEAST_IN_COLUMN
+        slots += size > LEAST_IN_COLUMN and len(counts) >= (size if size < 8 else 0.8 * size)
+        short_slots += size == len(counts) == LEAST_IN_COLUMN
         if 2 * most > size:
             unit.append(element)
     changed = sum(count for _, count in changes) / max(1, sum(size for size, _ in changes))

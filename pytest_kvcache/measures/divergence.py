@@ -182,8 +182,9 @@ def divergence(candidate: Scores, baseline: Scores) -> Divergence:
 def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
     """Compare two scores of the same text. Raises ValueError if they are of different texts."""
     ours, theirs = _read_both(candidate, baseline)
-    finite = ours.finite & theirs.finite
-    ours_there, theirs_there = ours.at(finite), theirs.at(finite)
+    ours_finite, theirs_finite = ours.finite, theirs.finite
+    finite = ours_finite & theirs_finite
+    ours_there, theirs_there = (ours, theirs) if finite.all() else (ours.at(finite), theirs.at(finite))
     cap = ours_there.top_logprobs.min(axis=1)
     bound = bound_kld(theirs_there.known(), ours_there.known(), cap)
     return ScoreComparison(
@@ -195,8 +196,8 @@ def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
         klds=bound.kld,
         unseen=bound.unseen,
         same=ours_there.top_ids[:, 0] == theirs_there.top_ids[:, 0],
-        candidate_non_finite=int(np.count_nonzero(~ours.finite)),
-        baseline_non_finite=int(np.count_nonzero(~theirs.finite)),
+        candidate_non_finite=int(np.count_nonzero(~ours_finite)),
+        baseline_non_finite=int(np.count_nonzero(~theirs_finite)),
     )
 
 

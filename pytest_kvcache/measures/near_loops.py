@@ -143,8 +143,9 @@ def find_repetitions(view: View) -> Iterator[tuple[Alignment, Sequenced]]:
     search = find_alignments(sequence.elements)
     yield from _weighable(search.alignments, sequence)
     if search.suspicious:
-        alike = [_NUMBER if is_number(word) else word for word in words]
-        if _NUMBER in alike:
+        numbers = set(filter(is_number, set(words)))
+        if numbers or _NUMBER in words:
+            alike = [_NUMBER if word in numbers else word for word in words]
             sequence = Sequenced(_elements(alike), words, text, "numbered")
             yield from _weighable(find_alignments(sequence.elements).alignments, sequence)
 
@@ -272,8 +273,9 @@ def _shares(alignment: Alignment, sequence: Sequenced) -> tuple[float, float]:
 def _shares_among(words: Sequence[str]) -> tuple[float, float]:
     if not words:
         return UNKNOWN_PUNCTUATION, UNKNOWN_DIGITS
-    punctuation = sum(not word[0].isalnum() for word in words)
-    return punctuation / len(words), sum(word[0].isdecimal() for word in words) / len(words)
+    firsts = [word[0] for word in words]
+    punctuation = len(words) - sum(map(str.isalnum, firsts))
+    return punctuation / len(words), sum(map(str.isdecimal, firsts)) / len(words)
 
 
 def _pattern(text: str) -> re.Pattern[str]:
