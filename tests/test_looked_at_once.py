@@ -62,6 +62,21 @@ def test_a_verdict_and_its_excerpts_read_each_score_once() -> None:
     assert set(read.values()) == {1}
 
 
+def test_the_order_in_which_scores_are_kept_does_not_matter() -> None:
+    of = evidence()
+    assert of.candidate_scores
+    assert of.baseline_scores
+    turned = replace(
+        of,
+        candidate_scores=replace(of.candidate_scores, scores=of.candidate_scores.scores[::-1]),
+        baseline_scores=replace(
+            of.baseline_scores, scores=[*of.baseline_scores.scores[5:], *of.baseline_scores.scores[:5]]
+        ),
+    )
+    assert list(turned.scored()) == list(of.scored())
+    assert verdict_on(turned) == verdict_on(of)
+
+
 def test_a_prompt_set_reckons_its_key_once_and_is_no_other_set_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
