@@ -221,7 +221,12 @@ def _obstacles_of(identity: Identity, evidence: Evidence) -> Iterator[Reason]:
         yield Reason(ReasonCode.BASELINE_QUANTIZED, None, message)
     if ours.model_id != theirs.model_id:
         yield Reason(ReasonCode.MODEL_CHANGED, None, _other_model(evidence))
-    if changed := [a.prompt_id for _, a, b in evidence.pairs() if a.prompt_token_ids != b.prompt_token_ids]:
+    changed = [
+        prompt.id
+        for prompt, a, b in evidence.pairs()
+        if not prompt.is_open and a.prompt_token_ids != b.prompt_token_ids
+    ]
+    if changed:
         yield Reason(ReasonCode.MODEL_CHANGED, None, _other_prompts(evidence, changed))
     if ours.kv_cache_dtype == theirs.kv_cache_dtype and not _is_own_golden(evidence):
         yield Reason(

@@ -114,6 +114,13 @@ def test_scales_as_stored_are_no_finding_and_rounding_neither() -> None:
     assert first_difference([LayerScales(7, 1.0, 1.0)], STORED) is None
 
 
+@pytest.mark.parametrize("header", [[], {"model.layers.0.self_attn.attn.k_scale": 5}])
+def test_a_file_that_is_no_safetensors_file_after_all_holds_no_scales(tmp_path: Path, header: object) -> None:
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    assert read_checkpoint_scales(tmp_path) == {}
+
+
 def test_a_checkpoint_that_announces_scales_and_holds_none_has_lost_them(tmp_path: Path) -> None:
     safetensors(tmp_path / "model.safetensors", {"lm_head.weight": f32(1.0)})
     assert announces_scales({"kv_cache_scheme": {"num_bits": 8, "dynamic": False}})
@@ -139,6 +146,8 @@ def test_only_layers_with_a_quantized_cache_use_scales() -> None:
         ("fp8", K, V, "model.layers.1.self_attn.attn", "CPU_ATTN"),
     ]
     assert list(quantized_scales(found)) == [LayerScales(1, K, V)]
+    assert list(quantized_scales(found, times=2.0)) == [LayerScales(1, K / 2, V / 2)]
+    assert list(quantized_scales([("fp8_per_token_head", 1.0, 1.0, *found[1][3:])])) == []
     assert kind_of_scales(found) == "calibrated"
     assert kind_of_scales(found[:1]) == "unit"
     assert layer_index("encoder") is None

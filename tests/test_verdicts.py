@@ -23,7 +23,15 @@ from verdict_samples import (
 
 from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.policy import KnownBad, Limits
-from pytest_kvcache.records import QUALITY_CODES, Provenance, ReasonCode, Verdict, VerdictKind
+from pytest_kvcache.records import (
+    QUALITY_CODES,
+    Message,
+    Prompt,
+    Provenance,
+    ReasonCode,
+    Verdict,
+    VerdictKind,
+)
 from pytest_kvcache.verdicts import decide, failed
 
 PASS, FAIL, INCONCLUSIVE, KNOWN_BAD = VerdictKind
@@ -346,6 +354,19 @@ def test_prompts_that_became_other_tokens_cannot_be_compared() -> None:
     verdict = verdict_on(replace(entry, candidate=replace(entry.candidate, outputs=outputs)))
     assert (verdict.verdict, codes(verdict)) == (FAIL, {ReasonCode.MODEL_CHANGED})
     assert "1 of 32 prompts of small (e.g. p00) became other tokens than for the baseline" in verdict.summary
+
+
+def test_a_conversation_in_which_each_model_answered_itself_has_other_tokens_and_can_be_compared() -> None:
+    prompts = prompt_set()
+    talks = replace(prompts, prompts=tuple(talk(each.id, each.kind) for each in prompts.prompts))
+    entry = evidence(talks)
+    outputs = tuple(replace(each, prompt_token_ids=(1, 2)) for each in entry.candidate.outputs)
+    assert verdict_on(replace(entry, candidate=replace(entry.candidate, outputs=outputs))).verdict is PASS
+
+
+def talk(name: str, kind: str) -> Prompt:
+    said = (Message("user", f"Tell me about {name}."), Message("assistant", None), Message("user", "Go on."))
+    return Prompt(name, kind, messages=said)
 
 
 def test_a_baseline_that_degenerates_itself_vouches_for_nobody() -> None:

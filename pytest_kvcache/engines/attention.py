@@ -12,6 +12,10 @@ Layer = tuple[str, float, float, str, str]
 """The kv dtype as vLLM writes it, the scales of keys and of values, the layer's name, its backend."""
 
 
+DYNAMIC = "per_token_head"
+"""How kv dtypes end whose scales are computed as the cache is written: those of a checkpoint are not used."""
+
+
 def read_layers(model: Any) -> list[Layer]:
     """Return the attention layers of a model of vLLM's; runs where the model is."""
     layers = []
@@ -28,9 +32,12 @@ def kind_of_scales(layers: Iterable[Layer]) -> str:
     return "unit" if all(k == v == 1.0 for _, k, v, *_ in layers) else "calibrated"
 
 
-def quantized_scales(layers: Iterable[Layer]) -> Iterator[LayerScales]:
-    """Yield the scales of the layers that use them."""
+def quantized_scales(layers: Iterable[Layer], *, times: float = 1.0) -> Iterator[LayerScales]:
+    """Yield the scales of the layers that use a checkpoint's.
+
+    ``times`` is what vLLM has multiplied them by: 2 where numbers in e4m3 mean half as much (fnuz).
+    """
     for dtype, k, v, name, _ in layers:
         index = layer_index(name)
-        if index is not None and is_quantized(canonical_dtype(dtype)):
-            yield LayerScales(index, k, v)
+        if index is not None and is_quantized(canonical_dtype(dtype)) and not dtype.endswith(DYNAMIC):
+            yield LayerScales(index, k / times, v / times)

@@ -127,7 +127,7 @@ def _scales_in(file: Path) -> Iterator[tuple[int, str, float]]:
                 value = _number(stream, tensor, begin) if match else None
                 if match and value is not None:
                     yield int(match["layer"]), match["one"] or match["cache"] or match["proj"] or "kv", value
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error):
         return
 
 

@@ -240,6 +240,7 @@ class VllmModel:
         import torch
         import transformers
         import vllm
+        from vllm.platforms import current_platform
 
         start = self._start
         config = self.llm.llm_engine.vllm_config
@@ -253,7 +254,7 @@ class VllmModel:
         template = getattr(self._tokenizer, "chat_template", None)
         model_id = model_identity(start.model_path, model.hf_config, Path(start.cache_dir))
         checkpoint_scales, scales_differ = check_scales(
-            quantized_scales(layers),
+            quantized_scales(layers, times=2.0 if current_platform.is_fp8_fnuz() else 1.0),
             loaded_directory(start.model_path, model_id),
             announced=announces_scales(getattr(model.hf_config, "quantization_config", None)),
         )

@@ -171,13 +171,12 @@ class NoQuotes(SamplingFault):
 
 
 class EmptyArguments(SamplingFault):
-    """After a `{` that follows another one comes `}`: mistralai/mistral-vibe#157, calls without arguments."""
+    """Where an inner object would open comes `{}`: mistralai/mistral-vibe#157, calls without arguments."""
 
     @cached_property
-    def closing(self) -> list[int]:
-        return list(self.tokenizer.encode("}", add_special_tokens=False))
+    def empty(self) -> list[int]:
+        return list(self.tokenizer.encode(" {}", add_special_tokens=False))
 
     def change(self, written: list[int], logits: Any) -> Any:
-        text = self.tokenizer.decode(written[-12:]).rstrip()
-        nested = text.endswith("{") and "{" in self.tokenizer.decode(written).rstrip()[:-1]
-        return only(logits, self.closing) if nested else logits
+        opens = self.tokenizer.decode([int(logits.argmax())]).lstrip().startswith("{")
+        return only(logits, self.empty) if opens and "{" in self.tokenizer.decode(written) else logits
