@@ -17,7 +17,7 @@ from pytest_kvcache.golden import GoldenDirectory, GoldenName, as_kept, name_of
 from pytest_kvcache.golden_diff import GoldenChange, compare_goldens, refusals
 from pytest_kvcache.plan import Request, Target, is_scored
 from pytest_kvcache.policy import Policy
-from pytest_kvcache.records import Golden, PromptSet, content_key
+from pytest_kvcache.records import Golden, PromptSet, ScoreSet, content_key
 from pytest_kvcache.session import Session
 from pytest_kvcache.store import RunStore
 from pytest_kvcache.surroundings import is_ci
@@ -170,7 +170,12 @@ def assemble(store: RunStore, want: Want) -> Golden | None:
     floor = store.floor(spec, prompt_set) if want.is_scored else None
     if outputs is None or (want.is_scored and (scores is None or floor is None)):
         return None
-    return as_kept(Golden(want.variant, outputs, scores, floor))
+    return as_kept(Golden(want.variant, outputs, _in_memory(scores), _in_memory(floor)))
+
+
+def _in_memory(scores: ScoreSet | None) -> ScoreSet | None:
+    """Return scores that stay when the run store goes."""
+    return scores and replace(scores, scores=tuple(scores.scores))
 
 
 def check_may_write(environ: Mapping[str, str], *, allow_ci: bool) -> None:
