@@ -59,9 +59,13 @@ def page(catalogue: Catalogue, record: Sequence[Recorded]) -> str:
 
 
 def _tally(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
-    own = sum(_own_suite(fault, findings) == "yes" for fault in faults)
-    smoke = sum(bool(findings.caught_by(fault, "smoke")) for fault in faults)
-    yield f"Of {len(faults)} faults {own} are caught by their own suite, and {smoke} by the smoke tier."
+    tried = [fault for fault in faults if _own_suite(fault, findings) != "not run"]
+    own = sum(_own_suite(fault, findings) == "yes" for fault in tried)
+    smoke = sum(bool(findings.caught_by(fault, "smoke")) for fault in tried)
+    yield (
+        f"Of {len(faults)} faults {len(tried)} have been tried: {own} are caught by their own suite, and {smoke} "
+        "by the smoke tier."
+    )
 
 
 def _fault_row(fault: Fault, findings: Findings) -> list[str]:
