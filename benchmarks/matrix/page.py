@@ -63,8 +63,8 @@ def _tally(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
     own = sum(_own_suite(fault, findings) == "yes" for fault in tried)
     smoke = sum(bool(findings.caught_by(fault, "smoke")) for fault in tried)
     yield (
-        f"Of {len(faults)} faults {len(tried)} have been tried: {own} are caught by their own suite, and {smoke} "
-        "by the smoke tier."
+        f"Of {len(faults)} faults {len(tried)} have been tried: {own} are caught by their own suite, and "
+        f"{smoke} by the smoke tier."
     )
 
 
