@@ -10,13 +10,7 @@ import pytest_kvcache as kv
 @pytest.mark.kv_smoke
 @pytest.mark.kv_sensitive(prompts=["smoke", "smoke-penalised"])
 def test_length(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits) -> None:
-    kv.assert_lengths_within(
-        kv_outputs,
-        kv_baseline,
-        empty=kv_limits.empty_excess,
-        early_end=kv_limits.early_end_excess,
-        runaway=kv_limits.runaway_excess,
-    )
+    _within(kv_limits, kv_outputs, kv_baseline)
 
 
 @pytest.mark.kv_smoke
@@ -24,13 +18,7 @@ def test_length(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, k
 def test_short_answers(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
-    kv.assert_lengths_within(
-        kv_outputs,
-        kv_baseline,
-        empty=kv_limits.empty_excess,
-        early_end=kv_limits.early_end_excess,
-        runaway=kv_limits.runaway_excess,
-    )
+    _within(kv_limits, kv_outputs, kv_baseline)
 
 
 @pytest.mark.kv_full
@@ -38,10 +26,14 @@ def test_short_answers(
 def test_length_full(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
+    _within(kv_limits, kv_outputs, kv_baseline)
+
+
+def _within(limits: kv.Limits, outputs: kv.PlannedOutputs, baseline: kv.PlannedOutputs) -> None:
     kv.assert_lengths_within(
-        kv_outputs,
-        kv_baseline,
-        empty=kv_limits.empty_excess,
-        early_end=kv_limits.early_end_excess,
-        runaway=kv_limits.runaway_excess,
+        outputs,
+        baseline,
+        empty=limits.empty_excess,
+        early_end=limits.early_end_excess,
+        runaway=limits.runaway_excess,
     )
