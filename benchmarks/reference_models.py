@@ -41,6 +41,7 @@ from pytest_kvcache.engines.launch import child_engine_factory
 from pytest_kvcache.plan import Request, is_scored, make_plan
 from pytest_kvcache.prompts import load_prompt_set
 from pytest_kvcache.refmodels import RECIPES
+from pytest_kvcache.refmodels.recipes import Quantized, Rewritten, Rotated, Untouched
 from pytest_kvcache.session import Session
 from pytest_kvcache.store import RunStore
 
@@ -49,7 +50,12 @@ if TYPE_CHECKING:
 
 CANDIDATES = ("fp8_e4m3", "fp8_e5m2")
 DTYPES = (BASELINE, *CANDIDATES)
-WRITERS = tuple(name for name in RECIPES if name != "tiny-qwen3")
+WRITERS = tuple(
+    name
+    for name, recipe in RECIPES.items()
+    if isinstance(recipe, Untouched | Rewritten | Rotated | Quantized)
+)
+"""Models that write, and whose `auto` is no quantized cache."""
 SECONDS_PER_STEP = 3600.0
 
 
