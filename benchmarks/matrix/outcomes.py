@@ -35,7 +35,7 @@ class Outcome(Struct, frozen=True):
     red: Red | None
     """By what it failed; None too where it failed by something else, such as an error in the test itself."""
     message: str
-    """The first line of its failure or reason for skipping."""
+    """The first line of its failure or reason for skipping, paths relative to the project."""
 
     def caught(self, by: RedBy) -> bool:
         return self.state == "failed" and self.red is not None and by in ("any", self.red)
@@ -92,7 +92,7 @@ def _outcomes(junit: Path) -> Iterator[Outcome]:
             target=properties.get("kv_target", name.partition("[")[2].rstrip("]")),
             state="passed" if trouble is None else "skipped" if kind == "skipped" else "failed",
             red=_red(message, properties) if kind in ("error", "failure") else None,
-            message=message.partition("\n")[0],
+            message=message.partition("\n")[0].replace(f"{ROOT}/", ""),
         )
 
 
