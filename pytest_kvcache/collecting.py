@@ -118,15 +118,16 @@ def _put_baselines_first(items: list[pytest.Item]) -> None:
 
     Other tests keep their places.
     """
-    targets = [parameter(item) for item in items if parameter(item) is not None]
-    models = list(dict.fromkeys(target.spec.model for target in targets))
+    places = [place for place, item in enumerate(items) if parameter(item) is not None]
+    models = list(dict.fromkeys(parameter(items[place]).spec.model for place in places))
 
     def rank(item: pytest.Item) -> tuple[int, bool]:
         target = parameter(item)
         return models.index(target.spec.model), not target.is_baseline
 
-    in_order = iter(sorted((item for item in items if parameter(item) is not None), key=rank))
-    items[:] = [item if parameter(item) is None else next(in_order) for item in items]
+    in_order = sorted((items[place] for place in places), key=rank)
+    for place, item in zip(places, in_order, strict=True):
+        items[place] = item
 
 
 def _ignores_some(config: pytest.Config) -> bool:
