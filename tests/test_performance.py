@@ -19,6 +19,7 @@ pytest.importorskip("pytest_benchmark")
 SUITES = Path(__file__).parents[1] / "suites"
 MEASURE = (*GATE, "-m", "kv_perf", "--kv-engine-arg=seconds=0.01")
 EVERYTHING = (*GATE, "-m", "kv_perf or not kv_perf")
+QUIET = ("-W", "error::pytest_benchmark.logger.PytestBenchmarkWarning")
 FIGURES = ["tokens_per_second", "seconds_to_first_token", "seconds_to_first_token_long"]
 
 
@@ -119,7 +120,7 @@ def test_where_no_clock_may_be_trusted_it_says_not_measured_and_gives_no_number(
     speed: pytest.Pytester, options: tuple[str, ...], why: str
 ) -> None:
     speed.makepyfile(VERDICT_TEST)
-    result = speed.runpytest(*EVERYTHING, *options, "-W", "error::pytest.PytestWarning")
+    result = speed.runpytest(*EVERYTHING, *options, *QUIET)
     result.assert_outcomes(passed=1, skipped=6)
     assert result.ret == 0
     assert engines_started(speed) == ["auto", "fp8_e4m3"]
