@@ -9,9 +9,13 @@ import pytest
 from matrix.catalogue import SUITES, Catalogue, Control, Fault, read_catalogue
 from matrix.outcomes import Outcome, Recorded, keep, read_record, recorded
 from matrix.page import page
+from matrix.redrawn import COUNTERPARTS, Redrawing
 from matrix.runs import POLICY, Run, all_runs
 
+from pytest_kvcache import prompts
 from pytest_kvcache.policy import load_policy
+from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
+from pytest_kvcache.records import PromptSet
 
 FAULT = Fault(
     name="loop", symptom="repetition loop", imitates="someone/engine#1", injected="so", suite="degeneration"
@@ -61,17 +65,20 @@ def case(body: str, properties: str = "") -> str:
 
 
 def test_every_variant_is_in_the_catalogue_and_every_fault_can_be_asked_for() -> None:
-    variants = set(load_policy(POLICY).variants)
-    asked = {fault.candidate for fault in read_catalogue().fault}
-    assert variants <= asked
-    assert asked - variants <= {"fp8", "fp8_e5m2"}
+    variants, catalogue = set(load_policy(POLICY).variants), read_catalogue()
+    candidates = {fault.candidate for fault in catalogue.fault}
+    baselines = {fault.baseline for fault in catalogue.fault}
+    assert variants <= candidates | baselines
+    assert candidates - variants <= {"fp8", "fp8_e5m2"}
 
 
 def test_every_variant_names_a_module_that_is_there() -> None:
-    for variant in load_policy(POLICY).variants.values():
+    for name, variant in load_policy(POLICY).variants.items():
+        if name.startswith("float16-"):
+            continue
         arguments = variant.engine_args
-        [name] = arguments.get("logits_processors") or [arguments["worker_extension_cls"]]
-        module = name.replace(":", ".").rpartition(".")[0]
+        [place] = arguments.get("logits_processors") or [arguments["worker_extension_cls"]]
+        module = place.replace(":", ".").rpartition(".")[0]
         assert (POLICY.parents[1] / f"{module.replace('.', '/')}.py").is_file()
 
 
@@ -150,3 +157,74 @@ def test_a_run_replaces_what_older_ones_said_of_its_targets_and_no_more(tmp_path
     old, new = read_record(record)
     assert [found.message for found in old.outcomes] == ["x"]
     assert [found.message for found in new.outcomes] == ["new"]
+
+
+def test_a_control_is_judged_again_by_other_prompts_as_often_as_it_says() -> None:
+    control = Control(model="ref:gqa", dtypes=("fp8", "fp8_e5m2"), tiers=("smoke",), repetitions={"smoke": 2})
+    shipped, *again = all_runs(Catalogue((), (control,)))
+    assert (shipped.seed, shipped.dtypes) == (0, ("fp8", "fp8_e5m2"))
+    assert [(run.seed, run.dtypes) for run in again] == [(1, ("fp8",)), (2, ("fp8",))]
+    assert len({run.directory for run in (shipped, *again)}) == 3
+
+
+def test_repetitions_are_counted_apart_and_their_alarms_told(tmp_path: Path) -> None:
+    control = Control(model="ref:gqa", dtypes=("fp8",), tiers=("smoke",), repetitions={"smoke": 2, "full": 2})
+    record = tmp_path / "results.json"
+    for seed, message in ((0, None), (1, "QualityError: lost"), (2, None)):
+        found = (outcome("tasks", message, "gqa-fp8"),)
+        keep(Recorded("run", "smoke", date(2026, 1, 1), 60.0, 1.5, found, seed), record)
+    text = page(Catalogue((), (control,)), read_record(record))
+    assert "| `gqa-fp8` | smoke | 1 of 1 | - |" in text
+    assert "| `gqa-fp8` | smoke | 2 | 50% [9%, 91%] | 1: tasks (`QualityError: lost`) |" in text
+    assert "| `gqa-fp8` | full | not run | - | - |" in text
+
+
+SETS = {name: load_prompt_set(name) for name in shipped_prompt_sets()}
+
+
+@pytest.fixture
+def redrawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, PromptSet]:
+    monkeypatch.setattr(prompts, "_read", Redrawing(prompts._read, seed=1))
+    return {name: load_prompt_set(name) for name in SETS}
+
+
+def ids(prompt_set: PromptSet) -> list[str]:
+    return [prompt.id for prompt in prompt_set.prompts]
+
+
+def test_redrawn_sets_of_the_smoke_tier_are_as_large_as_shipped_and_hold_what_others_ask(
+    redrawn: dict[str, PromptSet],
+) -> None:
+    for name, other in COUNTERPARTS.items():
+        assert len(redrawn[name].prompts) == len(SETS[name].prompts)
+        assert redrawn[name].sampling == SETS[name].sampling
+        assert set(ids(redrawn[name])) <= set(ids(SETS[other]))
+    assert not set(ids(redrawn["smoke"])) & set(ids(SETS["smoke"]))
+
+
+def test_redrawn_sets_of_the_full_tier_lack_some_prompts_and_have_another_order(
+    redrawn: dict[str, PromptSet],
+) -> None:
+    assert set(ids(redrawn["full"])) < set(ids(SETS["full"]))
+    assert [name for name in ids(SETS["full"]) if name in ids(redrawn["full"])] != ids(redrawn["full"])
+
+
+@pytest.mark.parametrize(
+    ("part", "whole"),
+    [
+        ("smoke-penalised", "smoke"),
+        ("full-penalised", "full"),
+        ("full-frequency-alone", "full"),
+        ("full-presence-alone", "full-penalised"),
+    ],
+)
+def test_redrawn_sets_that_are_set_beside_each_other_still_share_their_prompts(
+    redrawn: dict[str, PromptSet], part: str, whole: str
+) -> None:
+    assert set(ids(redrawn[part])) <= set(ids(redrawn[whole]))
+
+
+def test_another_seed_draws_otherwise_and_the_same_one_draws_the_same() -> None:
+    path = Path(prompts.__file__).with_name("smoke.jsonl")
+    one, same, other = (Redrawing(prompts._read, seed)(path) for seed in (1, 1, 2))
+    assert one == same != other

@@ -58,6 +58,8 @@ class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dtypes: tuple[str, ...]
     baseline: str = "auto"
     tiers: tuple[Tier, ...] = TIERS
+    repetitions: dict[Tier, int] = {}
+    """How often the first of the kv dtypes is judged again in a tier, each time by other prompts."""
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -51,12 +51,15 @@ class Recorded(Struct, frozen=True):
     engine_minutes: float
     """Of all engines: starting, generating and scoring."""
     outcomes: tuple[Outcome, ...]
+    seed: int = 0
+    """By which its prompts were drawn; the shipped ones where it is 0."""
 
 
 def recorded(run: Run, seconds: float, directory: Path) -> Recorded:
     """Read what the run left in a directory. Raises FileNotFoundError if pytest never came to an end."""
     outcomes = tuple(_outcomes(directory / "junit.xml"))
-    return Recorded(run.name, run.tier, date.today(), seconds, _engine_minutes(directory), outcomes)
+    minutes = _engine_minutes(directory)
+    return Recorded(run.name, run.tier, date.today(), seconds, minutes, outcomes, run.seed)
 
 
 def read_record(path: Path = RECORD) -> list[Recorded]:
@@ -64,7 +67,7 @@ def read_record(path: Path = RECORD) -> list[Recorded]:
 
 
 def keep(run: Recorded, path: Path = RECORD) -> None:
-    """Put a run into the record, in the place of what older ones say of its targets in its tier."""
+    """Put a run into the record, in the place of what older ones say of its targets, tier and prompts."""
     older = (_without(old, run) for old in read_record(path))
     runs = [*(old for old in older if old.outcomes), run]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +75,7 @@ def keep(run: Recorded, path: Path = RECORD) -> None:
 
 
 def _without(old: Recorded, new: Recorded) -> Recorded:
-    if old.tier != new.tier:
+    if (old.tier, old.seed) != (new.tier, new.seed):
         return old
     targets = {outcome.target for outcome in new.outcomes}
     outcomes = tuple(outcome for outcome in old.outcomes if outcome.target not in targets)

@@ -8,10 +8,12 @@ from detection.markdown import code_span, markdown_table
 
 from matrix.catalogue import ROOT, TIERS, Catalogue, Control, Fault, Tier
 from matrix.outcomes import Outcome, Recorded
+from pytest_kvcache.measures.paired import share_interval
 
 PAGE = ROOT / "docs" / "matrix.md"
 FAULTS = ("fault", "class", "imitates", "injected how", "own suite", "caught by it", "others", "smoke tier")
 CONTROLS = ("control", "tier", "green tests", "red")
+REPETITIONS = ("control", "tier", "repetitions", "without an alarm", "alarms")
 RUNS = ("run", "day", "minutes", "engine minutes")
 _HEAD = """\
 # The matrix
@@ -21,6 +23,13 @@ suite runs on it beside its healthy baseline. A suite has caught a fault if a te
 that the fault may have: a loss of quality or of a setting; or, for a crash and a refusal, an engine that is
 gone. `full` marks what only the full tier sees; of that tier each fault has run its own suite alone.
 """
+_REPETITIONS = """
+## Healthy controls again, on other prompts
+
+Each repetition draws other prompts, and another order, for every set (`benchmarks/matrix/redrawn.py`), and
+asks both engines anew. An alarm is any red test. Repetitions of a control share prompts with one another, so
+the 95 % interval (Wilson) takes them for more independent than they are.
+"""
 
 
 class Findings:
@@ -29,7 +38,7 @@ class Findings:
     def __init__(self, runs: Iterable[Recorded]) -> None:
         self._outcomes: dict[tuple[Tier, str], list[Outcome]] = {}
         for run in runs:
-            for outcome in run.outcomes:
+            for outcome in run.outcomes if run.seed == 0 else ():
                 self._outcomes.setdefault((run.tier, outcome.target), []).append(outcome)
 
     def of(self, target: str, tier: Tier) -> Sequence[Outcome]:
@@ -51,6 +60,8 @@ def page(catalogue: Catalogue, record: Sequence[Recorded]) -> str:
             markdown_table(FAULTS, (_fault_row(fault, findings) for fault in catalogue.fault)),
             "\n## Healthy controls\n",
             markdown_table(CONTROLS, _control_rows(catalogue.control, findings)),
+            _REPETITIONS,
+            markdown_table(REPETITIONS, _repetition_rows(catalogue.control, record)),
             "\n## What it took\n",
             markdown_table(RUNS, map(_run_row, record)),
             "",
@@ -121,5 +132,31 @@ def _control_row(target: str, tier: Tier, outcomes: Sequence[Outcome]) -> list[s
     return [code_span(target), tier, count, "; ".join(troubles) or "-"]
 
 
+def _repetition_rows(controls: Sequence[Control], record: Sequence[Recorded]) -> Iterator[list[str]]:
+    for control in controls:
+        for tier in control.repetitions:
+            target = control.targets[0]
+            yield _repetition_row(target, tier, [run for run in record if _repeats(run, target, tier)])
+
+
+def _repeats(run: Recorded, target: str, tier: Tier) -> bool:
+    return bool(run.seed) and run.tier == tier and any(found.target == target for found in run.outcomes)
+
+
+def _repetition_row(target: str, tier: Tier, runs: Sequence[Recorded]) -> list[str]:
+    if not runs:
+        return [code_span(target), tier, "not run", "-", "-"]
+    alarms = [(run.seed, found) for run in runs for found in run.outcomes if found.state == "failed"]
+    quiet = share_interval(len(runs) - len({seed for seed, _ in alarms}), len(runs))
+    return [
+        code_span(target),
+        tier,
+        str(len(runs)),
+        f"{quiet.value:.0%} [{quiet.low:.0%}, {quiet.high:.0%}]",
+        "; ".join(f"{seed}: {found.suite} ({code_span(found.message)})" for seed, found in alarms) or "-",
+    ]
+
+
 def _run_row(run: Recorded) -> list[str]:
-    return [run.name, run.day.isoformat(), f"{run.seconds / 60:.1f}", f"{run.engine_minutes:.1f}"]
+    name = f"{run.name}-{run.seed}" if run.seed else run.name
+    return [name, run.day.isoformat(), f"{run.seconds / 60:.1f}", f"{run.engine_minutes:.1f}"]

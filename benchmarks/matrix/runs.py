@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -37,6 +37,8 @@ class Run:
     """About what one engine takes."""
     pairs: str = ""
     """Which tests of which targets, as ``-k`` takes it; all where it is empty."""
+    seed: int = 0
+    """By which prompts are drawn; the shipped ones where it is 0."""
 
     @property
     def engine_minutes(self) -> float:
@@ -47,6 +49,7 @@ class Run:
             *(sys.executable, "-m", "pytest", "suites", "-q", "-n", str(workers)),
             *("-m", f"kv_{self.tier}"),
             *(("-k", self.pairs) if self.pairs else ()),
+            *(("-p", "matrix.redrawn", f"--redrawn={self.seed}") if self.seed else ()),
             f"--kv-models={self.model}",
             f"--kv-dtypes={','.join([*self.dtypes, self.baseline])}",
             f"--kv-baseline={self.baseline}",
@@ -59,7 +62,7 @@ class Run:
     @property
     def directory(self) -> Path:
         """Where its reports are left."""
-        return SCRATCH / self.name
+        return SCRATCH / (f"{self.name}-{self.seed}" if self.seed else self.name)
 
 
 def all_runs(catalogue: Catalogue, only: Sequence[str] = ()) -> list[Run]:
@@ -72,7 +75,7 @@ def all_runs(catalogue: Catalogue, only: Sequence[str] = ()) -> list[Run]:
 def execute(run: Run, workers: int) -> float:
     """Run it, output and all, and return the seconds that it took. Faults make its tests fail."""
     shutil.rmtree(run.directory, ignore_errors=True)
-    path = os.pathsep.join(filter(None, ["tests", os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, ["tests", "benchmarks", os.environ.get("PYTHONPATH")]))
     began = time.monotonic()
     subprocess.run(run.command(workers), cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, check=False)
     return time.monotonic() - began
@@ -82,7 +85,7 @@ def _smoke(faults: Sequence[Fault]) -> Iterator[Run]:
     for (model, baseline), group in _by_engine(faults):
         for start in range(0, len(group), TOGETHER):
             some = _dtypes(group[start : start + TOGETHER])
-            name = _name(f"smoke-{start // TOGETHER + 1}", model)
+            name = _name(f"smoke-{start // TOGETHER + 1}", model, baseline)
             yield Run(name, "smoke", model, some, baseline, MINUTES["smoke"])
 
 
@@ -91,14 +94,19 @@ def _own(faults: Sequence[Fault]) -> Iterator[Run]:
     full_only = [fault for fault in faults if fault.tier == "full" and fault.suite_exists]
     for (model, baseline), group in _by_engine(full_only):
         pairs = " or ".join(f"(test_{fault.suite}.py and [{fault.target}])" for fault in group)
-        yield Run(_name("own", model), "full", model, _dtypes(group), baseline, MINUTES["own"], pairs)
+        yield Run(
+            _name("own", model, baseline), "full", model, _dtypes(group), baseline, MINUTES["own"], pairs
+        )
 
 
 def _controls(controls: Sequence[Control]) -> Iterator[Run]:
     for control in controls:
         for tier in control.tiers:
-            name = _name(f"control-{tier}", control.model)
-            yield Run(name, tier, control.model, control.dtypes, control.baseline, MINUTES[tier])
+            name = _name(f"control-{tier}", control.model, control.baseline)
+            shipped = Run(name, tier, control.model, control.dtypes, control.baseline, MINUTES[tier])
+            yield shipped
+            for seed in range(1, control.repetitions.get(tier, 0) + 1):
+                yield replace(shipped, dtypes=control.dtypes[:1], seed=seed)
 
 
 def _by_engine(faults: Sequence[Fault]) -> Iterator[tuple[tuple[str, str], list[Fault]]]:
@@ -113,5 +121,7 @@ def _dtypes(faults: Sequence[Fault]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(fault.candidate for fault in faults))
 
 
-def _name(kind: str, model: str) -> str:
-    return f"{kind}-{model.removeprefix('ref:')}"
+def _name(kind: str, model: str, baseline: str) -> str:
+    """Return a name that no other run has: two baselines of one model are two runs."""
+    name = f"{kind}-{model.removeprefix('ref:')}"
+    return name if baseline == "auto" else f"{name}-{baseline}"
