@@ -67,8 +67,8 @@ def case(body: str, properties: str = "") -> str:
 def test_every_variant_is_in_the_catalogue_and_every_fault_can_be_asked_for() -> None:
     variants, catalogue = set(load_policy(POLICY).variants), read_catalogue()
     candidates = {fault.candidate for fault in catalogue.fault}
-    baselines = {fault.baseline for fault in catalogue.fault}
-    assert variants <= candidates | baselines
+    healthy = {dtype for control in catalogue.control for dtype in (*control.dtypes, control.baseline)}
+    assert variants <= candidates | healthy
     assert candidates - variants <= {"fp8", "fp8_e5m2"}
 
 

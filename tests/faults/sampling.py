@@ -66,6 +66,13 @@ def only(logits: Any, tokens: Any) -> Any:
     return allowed
 
 
+class Untouched(SamplingFault):
+    """No fault: the control of the injection itself."""
+
+    def change(self, written: list[int], logits: Any) -> Any:  # noqa: ARG002
+        return logits
+
+
 class StuckToken(SamplingFault):
     """ "!" for ever after a few words: vllm-project/vllm#38652 and #45540."""
 
