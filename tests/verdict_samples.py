@@ -20,13 +20,16 @@ from pytest_kvcache.records import (
     Prompt,
     PromptSet,
     Provenance,
+    ReasonCode,
     Sampling,
     Score,
     ScoreSet,
     Verdict,
+    VerdictKind,
 )
 from pytest_kvcache.verdicts import Identity, decide
 
+PASS, FAIL, INCONCLUSIVE, KNOWN_BAD = VerdictKind
 TODAY = date(2026, 6, 1)
 KINDS = ("chat", "code", "list", "zh")
 PENALISED = Sampling(repetition_penalty=1.1)
@@ -68,6 +71,15 @@ def prose(seed: int, words: int = 120) -> str:
     """Return words of no language but with those among them that no text can do without."""
     rng = random.Random(seed)
     return " ".join(rng.choice(COMMON if rng.random() < 0.3 else WORDS) for _ in range(words))
+
+
+def loop(i: int) -> str:
+    return prose(i, 10) + " a gentle soul," * 60
+
+
+def of_every(n: int, damaged: Callable[[int], str]) -> Callable[[int], str]:
+    """Damage every n-th text."""
+    return lambda i: damaged(i) if i % n == 0 else prose(i)
 
 
 def ids_of(text: str) -> tuple[int, ...]:
@@ -141,3 +153,11 @@ def evidence(
 
 def verdict_on(*of: Evidence, known_bad: KnownBad | None = None, **limits: Any) -> Verdict:
     return decide(IDENTITY, of, limits=Limits(**limits), known_bad=known_bad, today=TODAY)
+
+
+def declared(*names: ReasonCode, expires: date | None = date(2027, 1, 1)) -> KnownBad:
+    return KnownBad(model="ref:gqa", dtype="fp8", codes=names, why="#840", expires=expires, link="https://x")
+
+
+def codes(verdict: Verdict) -> set[ReasonCode]:
+    return {reason.code for reason in verdict.reasons}
