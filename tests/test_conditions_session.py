@@ -1,0 +1,155 @@
+"""What becomes of serving conditions when engines run: what did not come about is never a pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scripted
+
+from pytest_kvcache import conditions
+from pytest_kvcache.conditions import SHIPPED, Condition
+from pytest_kvcache.engines.devices import DevicePool
+from pytest_kvcache.engines.launch import child_engine_factory
+from pytest_kvcache.errors import ConditionError, EngineError, UsageError
+from pytest_kvcache.plan import Request, Target, make_plan
+from pytest_kvcache.records import Counts
+from pytest_kvcache.serving import planned_conditions
+from pytest_kvcache.session import Session
+from pytest_kvcache.store import RunStore
+
+AGAIN, ALONE, CONTINUED, CHUNKED, PREEMPTED = (
+    SHIPPED[name] for name in ("again", "alone", "continued", "chunked", "preempted")
+)
+SMALL = scripted.prompt_set("small")
+OTHER = scripted.prompt_set("other", prompts=5)
+PENALISED = scripted.prompt_set("penalised", repetition_penalty=1.1)
+
+
+def make_target(**arguments: Any) -> Target:
+    return scripted.target(scripted.spec("fp8_e4m3", **arguments), scripted.spec("auto", **arguments))
+
+
+def make_session(tmp_path: Path, *requests: Request) -> Session:
+    devices = DevicePool(1, kind="cpu", device_ids=[0], lock_dir=tmp_path)
+    factory = child_engine_factory(30.0, scripted.COMMAND)
+    return Session(make_plan(requests), RunStore(tmp_path / "run"), factory, devices)
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    """One to which no test has declared anything."""
+    return make_session(tmp_path)
+
+
+def test_scores_tell_their_manner_and_what_came_about(session: Session) -> None:
+    target = make_target()
+    planned = planned_conditions(session, target, [SMALL], [AGAIN, ALONE, CONTINUED, PREEMPTED])
+    entries = {name: planned[name]["small"] for name in planned}
+    assert {name: (e.manner, e.counts) for name, e in entries.items()} == {
+        "batch": ("batch", Counts(0, 0)),
+        "again": ("again", Counts(8, 0)),
+        "alone": ("alone", Counts(0, 0)),
+        "continued": ("continued", Counts(64, 0)),
+        "preempted": ("batch", Counts(0, 2)),
+    }
+    texts = [output.token_ids for output in session.outputs(target.of_baseline(), SMALL)]
+    for entry in entries.values():
+        assert [score.token_ids for score in entry.scores] == texts
+        assert entry.text_of == target.baseline.key
+    assert entries["preempted"].spec == target.under(PREEMPTED).spec
+
+
+def test_each_engine_and_each_twin_lives_once(tmp_path: Path) -> None:
+    target, asked = make_target(prompt_tokens=100), (AGAIN, CHUNKED, PREEMPTED)
+    session = make_session(tmp_path, Request(target, (SMALL, OTHER), conditions=asked))
+    for _ in range(2):
+        planned_conditions(session, target, [SMALL, OTHER], asked)
+    assert [report.label for report in RunStore(tmp_path / "run").reports()] == [
+        "model-auto",
+        "model-fp8_e4m3",
+        "model-fp8_e4m3+chunked",
+        "model-fp8_e4m3+preempted",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("condition", "arguments", "complaint"),
+    [
+        (AGAIN, {"never_caches": True}, "no prompt was read from the prefix cache"),
+        (CONTINUED, {"never_caches": True}, "nothing that it had decoded was read back"),
+        (CONTINUED, {"ends_after": 14}, "give longer texts, of more than 16 tokens"),
+        (PREEMPTED, {"preempts": 0}, "of 4 sequences none was preempted"),
+        (PREEMPTED, {"preempts": None}, "does not tell whether a sequence was preempted"),
+        (CHUNKED, {}, "its longest prompt of 3 tokens fits into one step of 64"),
+    ],
+)
+def test_a_condition_that_did_not_come_about_is_an_error(
+    session: Session, condition: Condition, arguments: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(EngineError, match=complaint):
+        planned_conditions(session, make_target(**arguments), [SMALL], [condition])
+
+
+def test_a_condition_that_cannot_come_about_is_told_from_one_that_did_not(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for condition in (AGAIN, CONTINUED):
+        with pytest.raises(ConditionError, match="prefix caching off"):
+            planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [condition])
+    uncached = SHIPPED["uncached"]
+    with pytest.raises(ConditionError, match="served as uncached asks anyway"):
+        planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [uncached])
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(ConditionError, match="needs a C\\+\\+ compiler"):
+        planned_conditions(session, make_target(), [SMALL], [SHIPPED["compiled"]])
+
+
+@pytest.mark.parametrize(
+    ("condition", "resolved"),
+    [
+        (SHIPPED["compiled"], {"enforce_eager": False}),
+        (SHIPPED["whole"], {"chunked_prefill": False}),
+        (SHIPPED["uncached"], {"prefix_caching": False}),
+    ],
+)
+def test_a_twin_that_would_run_as_the_target_resolved_by_itself_is_not_started(
+    session: Session, tmp_path: Path, condition: Condition, resolved: dict[str, Any]
+) -> None:
+    with pytest.raises(ConditionError, match=f"served as {condition.name} asks anyway"):
+        planned_conditions(session, make_target(reports=resolved), [SMALL], [condition])
+    assert [report.label for report in RunStore(tmp_path / "run").reports()] == ["model-fp8_e4m3"]
+
+
+def test_an_engine_that_cannot_follow_breaks_nothing_else(session: Session) -> None:
+    target = make_target(cannot_follow=True)
+    with pytest.raises(EngineError, match="cannot follow a given text"):
+        planned_conditions(session, target, [SMALL], [AGAIN])
+    assert len(session.scores(target, SMALL).scores) == 4
+    assert len(session.outputs(target, SMALL)) == 4
+
+
+def test_a_twin_that_does_not_start_breaks_nothing_else(session: Session) -> None:
+    target = make_target()
+    broken = conditions.condition("broken", {"fail_at": "loading"})
+    with pytest.raises(EngineError, match="scripted failure while loading"):
+        planned_conditions(session, target, [SMALL], [broken])
+    assert len(planned_conditions(session, target, [SMALL], [AGAIN])) == 2
+
+
+def test_sets_that_are_not_scored_are_a_usage_error(session: Session) -> None:
+    with pytest.raises(UsageError, match="declare another set for kv_conditions"):
+        planned_conditions(session, make_target(), [PENALISED], [AGAIN])
+
+
+def test_a_set_whose_writing_preempted_is_noted(session: Session, tmp_path: Path) -> None:
+    outputs = session.outputs(make_target(preempts=3), SMALL)
+    assert outputs.counts.preemptions == 3
+    (note,) = RunStore(tmp_path / "run").notes()
+    assert "preempted 3 times while it wrote small" in note
+
+
+def test_counts_add_up_and_what_is_unknown_stays_so() -> None:
+    assert Counts(1, 2) + Counts(3, 4) == Counts(4, 6)
+    assert Counts(1, None) + Counts(3, 4) == Counts(4, None)
