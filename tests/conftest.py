@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+from functools import partial
+from pathlib import Path
 
 import numpy  # noqa: F401  (before any inner run: it cannot be loaded twice in one process)
 import pytest
+import scripted
 from hypothesis import settings
 from plugin_project import CONFTEST
 
 # Before any inner run: two of them share the classes.
-import pytest_kvcache.engines.launch
 import pytest_kvcache.records  # noqa: F401
+from pytest_kvcache.engines.launch import child_engine_factory
 
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
@@ -46,3 +50,19 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     pytester.makeini("[pytest]\n")
     pytester.makeconftest(CONFTEST)
     return pytester
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A team's repository with prompts of its own, outside CI, where ``kvcache`` starts scripted engines."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CI", raising=False)
+    factory = partial(child_engine_factory, command=scripted.COMMAND)
+    monkeypatch.setattr("pytest_kvcache.cli._engines.engine_factory", factory)
+    monkeypatch.setenv("SCRIPTED_ENGINE_STARTS", str(tmp_path / "starts"))
+    # Run stores and device locks of its own: nothing else may leave traces there, or be waited for.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    lines = [{"sampling": {"max_tokens": 80}}, *({"id": f"p{i}", "text": f"text {i}"} for i in range(4))]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
