@@ -181,11 +181,7 @@ def secondary_samples(faults: Sequence[Faults], evidence: Sequence[Evidence]) ->
         "runaway_excess": [each.ran_away for each in faults],
         "recall_loss": wrong_answers(evidence),
     }
-    samples: dict[str, Sample] = {
-        name: Differences(np.array([ours - theirs for ours, theirs in pairs], dtype=np.int8))
-        for name, pairs in found.items()
-        if pairs
-    }
+    samples: dict[str, Sample] = {name: Differences.of(pairs) for name, pairs in found.items() if pairs}
     penalised = [each for each in evidence if each.penalised]
     repetition = [value for each in penalised for value in repetition_excess(each.candidate, each.baseline)]
     if len(repetition) >= LEAST_FOR_AN_INTERVAL:

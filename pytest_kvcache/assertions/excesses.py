@@ -1,7 +1,7 @@
 """Excesses: faults that more of the outputs have than of the baseline's for the same prompts.
 
 Each is a paired difference of two shares, judged as the secondary endpoints of a verdict are: it fails where
-its interval lies beyond the margin, at the level corrected for all that one assertion judges.
+its interval lies beyond the margin, at the level corrected for all that are judged together.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from pytest_kvcache.assertions.arguments import check_enough, check_margins, read_sets
 from pytest_kvcache.endpoints import reason_against
 from pytest_kvcache.errors import QualityError
 from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.findings import AFTER, SHOWN
 from pytest_kvcache.measures.noninferiority import Differences, judge
+from pytest_kvcache.measures.paired import Interval
 from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, Prompt, ReasonCode
 from pytest_kvcache.text import listed, printable
 
@@ -48,6 +47,20 @@ class Found:
     """A line for people; None for the beginning of the text."""
 
 
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """By how much the share of outputs with a fault exceeds the baseline's, proven to be beyond a margin."""
+
+    interval: Interval
+    margin: float
+    worse: tuple[str, ...]
+    """The outputs that have the fault where the baseline's do not, by name."""
+
+    def __str__(self) -> str:
+        low, high = self.interval.low, self.interval.high
+        return f"{self.interval.value:.2f} [{low:.2f}, {high:.2f}], beyond the margin {self.margin:.2f}"
+
+
 def read_evidence(output: Sets, baseline: Sets) -> list[Evidence]:
     """Return what both sides made of each prompt set. Raises ValueError unless both are of the same sets."""
     ours, theirs = read_sets(output, "output"), read_sets(baseline, "baseline")
@@ -64,12 +77,23 @@ def free_pairs(output: Sets, baseline: Sets) -> list[Pair]:
     return pairs
 
 
+def find_excess(faults: Mapping[str, tuple[bool, bool]], margin: float) -> Excess | None:
+    """Judge one fault by itself: return its excess if that is proven to be beyond the margin.
+
+    ``faults`` says of each output, by name, whether the candidate's and the baseline's have it.
+    """
+    [judgement] = judge({"it": Differences.of(faults.values())}, {"it": margin}).values()
+    if not judgement.beyond:
+        return None
+    worse = tuple(name for name, (ours, theirs) in faults.items() if ours and not theirs)
+    return Excess(judgement.interval, margin, worse)
+
+
 def check_excesses(found: Mapping[str, Sequence[Found]], margins: Mapping[str, float]) -> None:
     """Raise QualityError if any fault, by the name of its limit, is proven to be beyond its margin."""
     check_margins(margins)
     samples = {
-        name: Differences(np.array([each.ours - each.theirs for each in faults], dtype=np.int8))
-        for name, faults in found.items()
+        name: Differences.of((each.ours, each.theirs) for each in faults) for name, faults in found.items()
     }
     reasons = [reason_against(name, judgement) for name, judgement in judge(samples, margins).items()]
     against = [each for each in reasons if each is not None and each.code is not ReasonCode.UNDECIDED]

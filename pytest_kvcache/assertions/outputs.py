@@ -14,10 +14,11 @@ from pytest_kvcache.assertions.arguments import (
     read_cases,
     read_penalised,
 )
+from pytest_kvcache.assertions.excesses import find_excess
 from pytest_kvcache.assertions.messages import end_of, findings, message
 from pytest_kvcache.errors import QualityError
 from pytest_kvcache.findings import failures
-from pytest_kvcache.measures.paired import mean_interval, paired_difference_interval
+from pytest_kvcache.measures.paired import mean_interval
 from pytest_kvcache.measures.penalties import repetition_excess
 from pytest_kvcache.measures.repetition import ngram_repetition
 from pytest_kvcache.measures.views import Outputlike, Promptlike
@@ -64,17 +65,15 @@ def assert_degeneration_within(output: Outputs, baseline: Outputs, *, margin: fl
     ours, theirs = ({case.name: _failures(case) for case in side} for side in (cases, beside))
     beyond = []
     for code in (ReasonCode.DEGENERATE, ReasonCode.EMPTY):
-        worse = [(c, ours[c.name][0]) for c in cases if code in _codes(ours[c.name]) - _codes(theirs[c.name])]
-        better = sum(code in _codes(theirs[name]) - _codes(ours[name]) for name in ours)
-        interval = paired_difference_interval(len(worse), better, len(cases))
-        if interval.low > margin:
-            beyond.append((code, worse, interval))
+        faults = {name: (code in _codes(ours[name]), code in _codes(theirs[name])) for name in ours}
+        if excess := find_excess(faults, margin):
+            worse = [(case, ours[case.name][0]) for case in cases if case.name in excess.worse]
+            beyond.append((code, worse, excess))
     if beyond:
         parts = [
-            f"{code} outputs exceed the baseline's by {interval.value:.2f} [{interval.low:.2f}, "
-            f"{interval.high:.2f}], beyond the margin {margin:.2f} ({interval.n} outputs)\n"
+            f"{code} outputs exceed the baseline's by {excess} ({excess.interval.n} outputs)\n"
             + message(f"{code} where the baseline's is not", findings(worse), len(cases))
-            for code, worse, interval in beyond
+            for code, worse, excess in beyond
         ]
         raise QualityError("\n".join(parts), tuple(code for code, *_ in beyond))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_kvcache.assertions.arguments import check_enough, check_margins, misuse_of, read_sets
+from pytest_kvcache.assertions.excesses import find_excess
 from pytest_kvcache.errors import QualityError
 from pytest_kvcache.findings import AFTER, SHOWN
-from pytest_kvcache.measures.paired import paired_difference_interval
 from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import OutputSet, PlannedOutputs, Prompt, ReasonCode
@@ -91,17 +91,13 @@ def _asked(answers: Mapping[str, _Answer]) -> Iterator[tuple[str, Prompt]]:
 
 
 def _check_loss(ours: Mapping[str, _Answer], theirs: Mapping[str, _Answer], margin: float) -> None:
-    lost = [name for name in ours if theirs[name].right and not ours[name].right]
-    gained = sum(ours[name].right and not theirs[name].right for name in ours)
-    interval = paired_difference_interval(len(lost), gained, len(ours))
-    if interval.low > margin:
-        before = sum(each.right for each in theirs.values())
+    wrong = {name: (not ours[name].right, not theirs[name].right) for name in ours}
+    if excess := find_excess(wrong, margin):
         head = (
-            f"{before - len(lost) + gained} of {len(ours)} answers are right, the baseline's {before}: a "
-            f"loss of {interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}], beyond the margin "
-            f"{margin:.2f}"
+            f"{_right(ours, ours)} of {len(ours)} answers are right, the baseline's "
+            f"{_right(theirs, theirs)}: a loss of {excess}"
         )
-        raise QualityError(_message(head, "lost", ours, lost, theirs), (ReasonCode.RECALL,))
+        raise QualityError(_message(head, "lost", ours, excess.worse, theirs), (ReasonCode.RECALL,))
 
 
 def _message(
@@ -131,5 +127,5 @@ def _by_kind(answers: Mapping[str, _Answer], before: Mapping[str, _Answer] | Non
     return [f"by kind: {listed(parts, len(parts))}"] if len(parts) > 1 else []
 
 
-def _right(answers: Mapping[str, _Answer], names: Sequence[str]) -> int:
+def _right(answers: Mapping[str, _Answer], names: Iterable[str]) -> int:
     return sum(answers[name].right for name in names)

@@ -12,10 +12,10 @@ from pytest_kvcache.assertions.arguments import (
     misuse_of,
     read_sets,
 )
+from pytest_kvcache.assertions.excesses import find_excess
 from pytest_kvcache.assertions.messages import message
 from pytest_kvcache.errors import QualityError
 from pytest_kvcache.findings import around
-from pytest_kvcache.measures.paired import paired_difference_interval
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, ReasonCode, Sampling
 from pytest_kvcache.text import listed, printable
@@ -107,13 +107,10 @@ def _check_reachable(ended: Sequence[_Ended]) -> None:
 
 def _check_reached(ours: Sequence[_Ended], theirs: Sequence[_Ended], margin: float) -> None:
     cut_before = {each.name: each.is_cut for each in theirs}
-    lost = [each.name for each in ours if each.is_cut and not cut_before[each.name]]
-    gained = sum(cut_before[each.name] and not each.is_cut for each in ours)
-    interval = paired_difference_interval(len(lost), gained, len(ours))
-    if interval.low > margin:
+    cut = {each.name: (each.is_cut, cut_before[each.name]) for each in ours}
+    if excess := find_excess(cut, margin):
         raise QualityError(
             f"{sum(each.is_cut for each in ours)} of {len(ours)} outputs never reach their stop, the "
-            f"baseline's {sum(cut_before.values())}: an excess of {interval.value:.2f} [{interval.low:.2f}, "
-            f"{interval.high:.2f}], beyond the margin {margin:.2f}: {listed(lost)}",
+            f"baseline's {sum(cut_before.values())}: an excess of {excess}: {listed(excess.worse)}",
             (ReasonCode.RUNAWAY,),
         )

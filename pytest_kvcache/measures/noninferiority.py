@@ -14,7 +14,7 @@ What else was run, other models or dtypes, changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,6 +56,11 @@ class Differences:
     """
 
     values: NDArray[np.int8]
+
+    @classmethod
+    def of(cls, faults: Iterable[tuple[bool, bool]]) -> Differences:
+        """Build it from whether the candidate's and the baseline's output have the fault, for each prompt."""
+        return cls(np.array([ours - theirs for ours, theirs in faults], dtype=np.int8))
 
     def interval(self, alpha: float = ALPHA) -> Interval:
         ours, theirs = (int(np.count_nonzero(self.values == side)) for side in (1, -1))
