@@ -30,7 +30,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -321,25 +321,34 @@ def _read_text(path: Path) -> str | None:
         return None
 
 
-def _read_header(path: Path) -> _OutputsHeader:
-    with path.open("rb") as lines:
-        first = lines.readline()
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
+    """Turn what decoding raises, ValueError where bytes are no UTF-8, into the error of a damaged file."""
     try:
-        return msgspec.json.decode(first, type=_OutputsHeader)
-    except msgspec.MsgspecError as error:
+        yield
+    except (ValueError, msgspec.MsgspecError) as error:
         raise damaged(path, error) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[_OutputsHeader, BinaryIO]]:
+    """Yield the header of an outputs file, and the file from where its outputs begin."""
+    with path.open("rb") as lines, _naming_damage(path):
+        yield msgspec.json.decode(lines.readline(), type=_OutputsHeader), lines
+
+
+def _read_header(path: Path) -> _OutputsHeader:
+    with _opened(path) as (header, _):
+        return header
 
 
 def _read_outputs(path: Path) -> tuple[_OutputsHeader, tuple[Output, ...]] | None:
     try:
-        with path.open("rb") as lines:
-            header = msgspec.json.decode(lines.readline(), type=_OutputsHeader)
+        with _opened(path) as (header, lines):
             outputs = map(msgspec.json.Decoder(Output).decode, lines)
             return header, tuple(_with_shared_tokens(outputs))
     except FileNotFoundError:
         return None
-    except (ValueError, msgspec.MsgspecError) as error:
-        raise damaged(path, error) from None
 
 
 def _with_shared_tokens(outputs: Iterable[Output]) -> Iterator[Output]:
@@ -353,7 +362,5 @@ def _with_shared_tokens(outputs: Iterable[Output]) -> Iterator[Output]:
 
 
 def _read_json(path: Path, kind: type[_R]) -> _R:
-    try:
+    with _naming_damage(path):
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except msgspec.MsgspecError as error:
-        raise damaged(path, error) from None

@@ -100,6 +100,30 @@ def test_a_damaged_entry_is_named_with_the_cure(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "harm", [lambda data: data[40:], lambda data: data.replace(b'"bfloat16"', b'"\xff"')]
+)
+@pytest.mark.parametrize("read", [lambda store: store.outputs(SPEC, SET), RunStore.provenances])
+def test_a_damaged_header_is_named_with_the_cure_whatever_is_read(
+    tmp_path: Path, read: Callable[[RunStore], object], harm: Callable[[bytes], bytes]
+) -> None:
+    store = RunStore(tmp_path)
+    store.put_outputs(entries()[0])
+    [file] = tmp_path.rglob("outputs-*.jsonl")
+    file.write_bytes(harm(file.read_bytes()))
+    with pytest.raises(KvCacheError, match=r"outputs-.*is damaged.*remove") as caught:
+        read(store)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_verdict_of_bytes_that_are_no_text_is_named_with_the_cure(tmp_path: Path) -> None:
+    verdicts = tmp_path / "verdicts"
+    verdicts.mkdir()
+    (verdicts / "gqa-fp8.json").write_bytes(b'{"verdict": {"id": "\xff"}}')
+    with pytest.raises(KvCacheError, match=r"gqa-fp8.json is damaged.*remove"):
+        RunStore(tmp_path).verdicts()
+
+
 @pytest.mark.parametrize("harm", [lambda data: data[:-40], lambda _: b"", lambda _: b"\0\0\0\2{}"])
 def test_damaged_scores_are_named_with_the_cure(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
     store = RunStore(tmp_path)
