@@ -31,7 +31,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 from detection.real import RealOutput, read_outputs
+from verdict_samples import PROVENANCE, QUANTIZED
 
 from pytest_kvcache import report, session, verdicts
 from pytest_kvcache.engines.devices import DevicePool
@@ -43,7 +47,6 @@ from pytest_kvcache.records import (
     OutputSet,
     Prompt,
     PromptSet,
-    Provenance,
     Sampling,
     Score,
     ScoreSet,
@@ -133,12 +136,12 @@ def record(store: RunStore, count: int, tokens: int) -> None:
         material(broken if number % BROKEN_IN == BROKEN_IN - 1 else healthy, tokens, dice)
         for number in range(count)
     ]
-    for spec, texts in ((BASELINE, theirs), (CANDIDATE, ours)):
+    for spec, provenance, texts in ((BASELINE, PROVENANCE, theirs), (CANDIDATE, QUANTIZED, ours)):
         outputs = tuple(
             Output(prompt.id, (1, 2, 3), tuple(text.ids), text.text, "length")
             for prompt, text in zip(prompts.prompts, texts, strict=True)
         )
-        store.put_outputs(OutputSet(spec, prompts, provenance(spec), outputs, 1.0))
+        store.put_outputs(OutputSet(spec, prompts, provenance, outputs, 1.0))
     for spec, loss in ((BASELINE, 0.0), (CANDIDATE, 0.05)):
         scores = tuple(score_of(p.id, text, loss) for p, text in zip(prompts.prompts, theirs, strict=True))
         store.put_scores(ScoreSet(spec, prompts, BASELINE.key, scores, 1.0))
@@ -197,35 +200,6 @@ def score_of(name: str, text: Material, loss: float) -> Score:
         top_ids=ids.astype("<i4").tobytes(),
         top_logprobs=(falling - abs(noise)).astype("<f4").tobytes(),
         k=K,
-    )
-
-
-def provenance(spec: EngineSpec) -> Provenance:
-    is_quantized = spec == CANDIDATE
-    return Provenance(
-        model=spec.model,
-        model_path="/models/gqa",
-        model_id="sha256:0",
-        kv_cache_dtype=spec.kv_cache_dtype if is_quantized else "bfloat16",
-        kv_cache_quantized=is_quantized,
-        kv_scales="unit" if is_quantized else "none",
-        model_dtype="bfloat16",
-        quantization=None,
-        chat_template_sha256=None,
-        attention_backend="replayed",
-        block_size=128,
-        kv_capacity_tokens=1 << 16,
-        prefix_caching=True,
-        max_model_len=2048,
-        device="replayed",
-        device_ids=(0,),
-        threads=1,
-        platform="cpu",
-        cpu_flags=(),
-        versions=(),
-        environment=(),
-        seconds_to_load=1.0,
-        scoring_difference=0.001,
     )
 
 
