@@ -30,6 +30,7 @@ class Collecting:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._kv_collected = False
+        self._nowhere: set[pytest.Item] = set()
         self._deselected: list[pytest.Item] = []
         self._is_whole = True
 
@@ -67,14 +68,23 @@ class Collecting:
         if self._run.wrong and self._kv_collected:
             self._refuse(self._run.wrong)
             items.clear()
-        nowhere = [item for item in items if is_kv(item) and parameter(item) is None]
-        if nowhere:
-            config.hook.pytest_deselected(items=nowhere)
-            items[:] = [item for item in items if item not in nowhere]
+        try:
+            self._nowhere = {item for item in items if is_kv(item) and not self._has_target(item)}
+        except UsageError as error:
+            self._refuse(error)
+            items.clear()
+        if self._nowhere:
+            config.hook.pytest_deselected(items=[item for item in items if item in self._nowhere])
+            items[:] = [item for item in items if item not in self._nowhere]
         _put_baselines_first(items)
 
+    def _has_target(self, item: pytest.Item) -> bool:
+        """Whether its marker admits its target: a parameter may carry a marker that the function does not."""
+        target = parameter(item)
+        return target is not None and declared_marker(item, self._run.policy).admits(target)
+
     def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
-        self._deselected += [item for item in items if parameter(item) is not None]
+        self._deselected += [item for item in items if is_kv(item) and item not in self._nowhere]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note a file whose tests are unknown: it is broken, or skipped as a whole."""

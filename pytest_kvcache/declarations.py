@@ -68,11 +68,15 @@ def request_of(
 ) -> Request:
     """Return what a kv test needs of its target; ``conditions`` are those that its marker declares.
 
-    Raises `UsageError` for a test that asks for serving conditions and declares none.
+    Raises `UsageError` for a test that asks for serving conditions and declares none, or the reverse.
     """
     if compares_conditions(item) and not conditions:
         raise UsageError(
             f"{item.nodeid} uses kv_conditions and declares none: kv_sensitive(conditions=['again'])"
+        )
+    if conditions and not compares_conditions(item):
+        raise UsageError(
+            f"{item.nodeid} declares conditions and does not look at them: let it use kv_conditions"
         )
     fixtures = item.fixturenames  # type: ignore[attr-defined]
     declared = item.get_closest_marker("kv_sensitive") is not None or judges(item)

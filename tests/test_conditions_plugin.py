@@ -84,6 +84,13 @@ def test_the_fixture_without_a_condition_is_a_usage_error(project: pytest.Pytest
     result.stderr.fnmatch_lines(["*uses kv_conditions and declares none*"])
 
 
+def test_a_condition_that_no_fixture_looks_at_is_a_usage_error(project: pytest.Pytester) -> None:
+    project.makepyfile(TEST.replace("kv_conditions", "kv_outputs"))
+    result = project.runpytest(*GATE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*declares conditions and does not look at them*kv_conditions"])
+
+
 def test_twins_are_reported_as_engines(project: pytest.Pytester) -> None:
     project.makepyfile(TEST.replace('=["again"]', '={"few": {"max_num_seqs": 2}}').replace("again", "few"))
     project.runpytest(*GATE).assert_outcomes(passed=1)

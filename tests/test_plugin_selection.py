@@ -6,7 +6,7 @@ The engines are scripted; what is proven here is the plugin, not vLLM.
 from __future__ import annotations
 
 import pytest
-from plugin_project import GATE, OUTPUT_TEST, VERDICT_TEST, engines_started
+from plugin_project import GATE, OUTPUT_TEST, VERDICT_TEST, engines_started, results
 
 
 class TestSelection:
@@ -58,6 +58,28 @@ class TestSelection:
         )
         result = project.runpytest(*GATE)
         result.assert_outcomes(passed=1, deselected=1)
+
+    def test_a_marker_on_a_parameter_narrows_too_and_leaves_no_verdict_out(
+        self, project: pytest.Pytester
+    ) -> None:
+        project.makepyfile(
+            """
+            import pytest
+
+            @pytest.mark.parametrize(
+                "way",
+                [
+                    pytest.param(1, marks=pytest.mark.kv_sensitive(dtypes=["fp8_e5m2"])),
+                    pytest.param(2, marks=pytest.mark.kv_sensitive(dtypes=["fp8"])),
+                ],
+            )
+            def test_some(kv_verdict, way):
+                assert kv_verdict.ok
+            """
+        )
+        result = project.runpytest(*GATE)
+        result.assert_outcomes(passed=1, deselected=1)
+        assert results(project)["run"]["selection"]["deselected"] == 0
 
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
