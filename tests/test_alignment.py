@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loop_samples import How, disturbed
 
+from pytest_kvcache.measures import alignment
 from pytest_kvcache.measures.alignment import (
     LEAST_COPIES,
     LEAST_LENGTH,
@@ -138,6 +140,38 @@ def test_the_unit_is_what_most_copies_agree_on() -> None:
 def test_steadiness_is_lost_where_copies_are_of_many_lengths() -> None:
     assert best(noisy(30, 8, 0.05, "replaced")).steady > 0.9
     assert best(noisy(30, 8, 0.05, "inserted")).steady < 0.8
+
+
+# Lags and columns, as they are said to be
+
+
+@given(st.lists(st.integers(0, 5) | st.integers(0, WINDOW**3), max_size=200))
+def test_a_lag_is_the_distance_to_the_last_equal_value(values: list[int]) -> None:
+    lags = alignment._lags(np.array(values, np.int64))
+    for at, (value, lag) in enumerate(zip(values, lags.tolist(), strict=True)):
+        before = [place for place in range(at) if values[place] == value]
+        assert lag == (at - before[-1] if before else 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=150))
+def test_columns_are_compared_one_by_one(laid: list[tuple[int, int]]) -> None:
+    """Column by column, what `alignment._compared` does for all of them at once."""
+    elements, columns = zip(*laid, strict=True)
+    found = alignment._compared(np.array(elements), list(columns), period=8)
+    unit, sizes, changes, slots, short_slots = [], 0, 0, 0, 0
+    for column in range(13):
+        counts = Counter(element for element, place in laid if place == column)
+        size = counts.total()
+        if size < 3:
+            continue
+        (element, most), *_ = counts.most_common()
+        unit += [element] * (2 * most > size)
+        sizes, changes = sizes + size, changes + size - most
+        slots += size > 3 and len(counts) >= (size if size < 8 else 0.8 * size)
+        short_slots += size == 3 == len(counts)
+    assert found["unit"] == tuple(unit)
+    assert found["changed"] == changes / max(1, sizes)
+    assert (found["slots"], found["short_slots"]) == (slots, short_slots)
 
 
 # Any input

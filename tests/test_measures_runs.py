@@ -43,6 +43,17 @@ def test_runs_are_those_that_trying_everything_finds(sequence: str, min_length: 
         assert unit not in (unit + unit)[1:-1], "the unit is no repetition itself"
 
 
+@pytest.mark.parametrize("min_length", [24, 64, 67])
+def test_the_shortest_run_of_any_period_is_found_wherever_it_begins(min_length: int) -> None:
+    for period in range(1, 3 * min_length // 2):
+        unit = "".join(map(chr, range(100, 100 + period)))
+        length = max(min_length, 4 * period)
+        run = (unit * length)[:length]
+        for start in range(min_length + 1):
+            ahead = "".join(map(chr, range(1000, 1000 + start)))
+            assert find_runs(f"{ahead}{run}.", min_length=min_length) == [Run(start, start + length, period)]
+
+
 @settings(max_examples=300, deadline=None)
 @given(NESTED, st.sampled_from([8, 24]), st.sampled_from([2.5, 4]))
 def test_tails_are_those_that_trying_everything_finds(

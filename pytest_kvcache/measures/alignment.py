@@ -14,9 +14,8 @@ any column may be hit by an error; in a template the same columns, its slots, di
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import exp, lgamma, log
 from typing import TypedDict, TypeVar
@@ -114,52 +113,56 @@ def find_alignments(elements: Elements) -> Search:
     suspicious = False
     for start in range(0, max(1, size - WINDOW // 2), WINDOW // 2):
         window = elements[start : start + WINDOW]
+        if len(window) < LEAST_LENGTH:
+            continue
+        # Numbered below WINDOW, so that a gram is a number as well.
+        kinds, numbers = np.unique(window, return_inverse=True)
+        pairs = WINDOW * numbers[:-1] + numbers[1:]
         pair_lags = None
-        for period in _periods(window):
+        for period in _periods(WINDOW * pairs[:-1] + numbers[2:]):
             suspicious = True
             if pair_lags is None:
-                pair_lags = _lags(_hashed_grams(window)[0])
-            found = _align(window, pair_lags, period, start)
+                pair_lags = _lags(pairs)
+            found = _align(numbers, pair_lags, period)
             if found:
+                unit = tuple(kinds[list(found.unit)].tolist())
+                found = replace(found, start=found.start + start, end=found.end + start, unit=unit)
                 alignments.append(found)
     return Search(alignments, suspicious)
 
 
-def _periods(elements: Elements) -> Iterator[int]:
+def _periods(triples: _Ints) -> Iterator[int]:
     """Yield the few distances that most 3-grams repeat at, and enough of them, the commonest first."""
-    size = len(elements)
-    if size < LEAST_LENGTH:
-        return
-    _, triples = _hashed_grams(elements)
-    lags = _lags(triples)
-    lags = lags[(lags > 0) & (lags <= int(size * LONGEST_PERIOD))]
+    _, lags = _repeated(triples)
+    lags = lags[lags <= int((len(triples) + 2) * LONGEST_PERIOD)]
     if len(lags) < LEAST_SEEDS:
         return
-    seeds = np.bincount(lags)
+    seeds = np.bincount(lags, minlength=int(_LAST[-1]) + 1)
     for _ in range(PERIODS_TRIED):
         period = _commonest_period(seeds)
         if period == 0:
             return
         yield period
-        around = _tolerance(period)
-        seeds[max(0, period - around) : period + around + 1] = 0
+        seeds[_BEFORE[period] + 1 : _LAST[period] + 1] = 0
 
 
-def _hashed_grams(elements: Elements) -> tuple[Elements, Elements]:
-    """Return the 2-grams and 3-grams as numbers that are equal where they are, up to chance (2^-64)."""
-    mixed = elements * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(29)
-    pairs = mixed[:-1] * np.uint64(0xC2B2AE3D27D4EB4F) + mixed[1:]
-    return pairs, pairs[:-1] * np.uint64(0x165667B19E3779F9) + mixed[2:]
+def _repeated(values: _Ints) -> tuple[_Ints, _Ints]:
+    """Return the places whose value occurred before, in any order, and how far before at last.
+
+    ``values``: below WINDOW^4, no more than WINDOW of them; sorted with their places in one number.
+    """
+    ordered = np.sort(WINDOW * values + np.arange(len(values)))
+    values = ordered // WINDOW
+    again = np.flatnonzero(values[1:] == values[:-1])
+    latter = ordered[again + 1]
+    return latter % WINDOW, latter - ordered[again]
 
 
-def _lags(values: Elements) -> _Ints:
+def _lags(values: _Ints) -> _Ints:
     """Return for each place the distance to the previous equal value, 0 where there is none."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    again = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1
     lags = np.zeros(len(values), np.int64)
-    lags[order[again]] = order[again] - order[again - 1]
+    places, distances = _repeated(values)
+    lags[places] = distances
     return lags
 
 
@@ -168,21 +171,21 @@ def _tolerance(period: _Period) -> _Period:
     return (period + 4) // 8 + (period > 5)
 
 
+_PERIODS = np.arange(int(WINDOW * LONGEST_PERIOD) + 1)
+_BEFORE, _LAST = np.maximum(_PERIODS - _tolerance(_PERIODS) - 1, 0), _PERIODS + _tolerance(_PERIODS)
+_ENOUGH = np.maximum(SEEDS_PER_PERIOD * _PERIODS, LEAST_SEEDS)
+"""By period: the lags that belong to it lie after the first and up to the last; the seeds that they need."""
+
+
 def _commonest_period(seeds: _Ints) -> int:
-    """Return the lag with the most seeds at and around it, or 0 if no lag has enough."""
-    lags = np.flatnonzero(seeds)
-    if not len(lags):
-        return 0
-    until = np.concatenate([[0], np.cumsum(seeds)])
-    around = _tolerance(lags)
-    count = until[np.minimum(lags + around + 1, len(seeds))] - until[np.maximum(lags - around, 0)]
-    enough = (count >= LEAST_SEEDS) & (count >= SEEDS_PER_PERIOD * lags)
-    if not enough.any():
-        return 0
-    return int(lags[np.argmax(np.where(enough, count + seeds[lags] / 2, 0))])
+    """Return the lag with the most seeds at and around it, or 0 if no lag has enough; ``seeds`` by lag."""
+    until = np.cumsum(seeds)
+    count = until[_LAST] - until[_BEFORE]
+    at = seeds[: len(count)]
+    return int(np.argmax((2 * count + at) * ((at > 0) & (count >= _ENOUGH))))
 
 
-def _align(elements: Elements, pair_lags: _Ints, period: int, offset: int) -> Alignment | None:
+def _align(elements: _Ints, pair_lags: _Ints, period: int) -> Alignment | None:
     """Return the best-scoring stretch that repeats with about this period, if it is long enough."""
     links = _links(elements, pair_lags, period)
     score = np.concatenate([[0], np.cumsum(np.where(links > 0, 1, -2))])
@@ -194,89 +197,101 @@ def _align(elements: Elements, pair_lags: _Ints, period: int, offset: int) -> Al
     start = max(0, int(np.argmin(score[: end + 1])) - period)
     if end - start < max(LEAST_LENGTH, LEAST_COPIES * period):
         return None
-    stretch: list[int] = elements[start:end].tolist()
-    columns = _columns(stretch, links[start:end].tolist(), period)
-    distances = np.bincount(links[start:end])[1:]
+    stretch, links = elements[start:end], links[start:end]
+    distances = np.bincount(links)[1:]
     return Alignment(
-        start=start + offset,
-        end=end + offset,
+        start=start,
+        end=end,
         period=period,
-        types=len(set(stretch)),
+        types=int(np.count_nonzero(np.bincount(stretch))),
         steady=float(distances.max() / distances.sum()),
-        **_compared(columns, period),
+        **_compared(stretch, _columns(links.tolist(), period), period),
     )
 
 
-def _links(elements: Elements, pair_lags: _Ints, period: int) -> _Ints:
+def _links(elements: _Ints, pair_lags: _Ints, period: int) -> _Ints:
     """Return for each element how far back its counterpart in an earlier copy is; 0 if unexplained.
 
     Exactly one period back counts first: within a unit that repeats some words, the nearest equal pair
     is not the counterpart.
     """
-    back = np.clip(np.rint(pair_lags / period), 1, PERIODS_BACK)
-    shift = np.abs(pair_lags - back * period)
-    near = (pair_lags > 0) & (shift <= _tolerance(period) * np.sqrt(back))
+    near = _near_lags(period)[pair_lags]
     equal = np.zeros(len(elements), np.bool_)
-    equal[period:] = elements[period:] == elements[:-period]
+    np.equal(elements[period:], elements[:-period], out=equal[period:])
     exact = equal[:-1] & equal[1:]
     links = np.zeros(len(elements), np.int64)
-    for which, lags in ((near, pair_lags[near]), (exact, period)):
-        links[1:][which] = lags
-        links[:-1][which] = lags
+    for which, lags in ((near, pair_lags), (exact, np.int64(period))):
+        np.copyto(links[1:], lags, where=which)
+        np.copyto(links[:-1], lags, where=which)
     return links
 
 
-def _columns(stretch: list[int], links: list[int], period: int) -> list[list[int]]:
-    """Lay the elements in columns: each in that of its counterpart, or else in the one after the last.
+@lru_cache(maxsize=len(_PERIODS))
+def _near_lags(period: int) -> NDArray[np.bool_]:
+    """Return bool[WINDOW]: which lags of a pair are those of a counterpart some copies before."""
+    lags = np.arange(WINDOW)
+    back = np.clip(np.rint(lags / period), 1, PERIODS_BACK)
+    near: NDArray[np.bool_] = np.abs(lags - back * period) <= _tolerance(period) * np.sqrt(back)
+    return near & (lags > 0)
+
+
+def _columns(links: list[int], period: int) -> list[int]:
+    """Return for each element its column: that of its counterpart, or else the one after the last.
 
     The first copy makes the columns, as many as it has elements: edits may have made it longer or shorter.
     A counterpart that has none itself, between two edits, may be in the wrong column, and hands on none.
     """
-    places = [0] * len(stretch)
-    columns: defaultdict[int, list[int]] = defaultdict(list)
+    columns: list[int] = []
     first_copy = period + _tolerance(period)
-    place = last = -1
-    for index, (element, link) in enumerate(zip(stretch, links, strict=True)):
+    column = last = -1
+    for index, link in enumerate(links):
         back = index - link
         if 0 < link <= index and (back < first_copy or links[back] > 0):
-            place = places[back]
+            column = columns[back]
         else:
-            place = place + 1 if place < last or index < first_copy else 0
-        last = max(last, place)
-        places[index] = place
-        columns[place].append(element)
-    return [columns[place] for place in sorted(columns)]
+            column = column + 1 if column < last or index < first_copy else 0
+        if column > last:
+            last = column
+        columns.append(column)
+    return columns
 
 
-def _compared(columns: list[list[int]], period: int) -> _Compared:
-    unit: list[int] = []
-    changes: list[tuple[int, int]] = []
-    slots = short_slots = 0
-    for column in columns:
-        size = len(column)
-        if size < LEAST_IN_COLUMN:
-            continue
-        counts = Counter(column)
-        element, most = counts.most_common(1)[0]
-        changes.append((size, size - most))
-        slots += size > LEAST_IN_COLUMN and len(counts) >= (size if size < 8 else 0.8 * size)
-        short_slots += size == len(counts) == LEAST_IN_COLUMN
-        if 2 * most > size:
-            unit.append(element)
+def _compared(stretch: _Ints, columns: list[int], period: int) -> _Compared:
+    """Compare what each column holds, all of them at once: sorted, equal elements stand together."""
+    ordered = np.sort(WINDOW * np.array(columns) + stretch)
+    starts, counts = _groups(ordered)
+    column, element = np.divmod(ordered[starts], WINDOW)
+    firsts, kinds = _groups(column)
+    sizes, most = np.add.reduceat(counts, firsts), np.maximum.reduceat(counts, firsts)
+    long_enough = sizes >= LEAST_IN_COLUMN
+    agreed = np.repeat(long_enough, kinds) & (2 * counts > np.repeat(sizes, kinds))
+    sizes, most, kinds = sizes[long_enough], most[long_enough], kinds[long_enough]
+    is_slot = (sizes > LEAST_IN_COLUMN) & (kinds >= np.where(sizes < 8, sizes, 0.8 * sizes))
+    changes = list(zip(sizes.tolist(), (sizes - most).tolist(), strict=True))
     changed = sum(count for _, count in changes) / max(1, sum(size for size, _ in changes))
     return {
-        "unit": tuple(unit),
+        "unit": tuple(element[agreed].tolist()),
         "changed": changed,
         "covered": min(1.0, len(changes) / period),
-        "slots": slots,
-        "short_slots": short_slots,
+        "slots": int(np.count_nonzero(is_slot)),
+        "short_slots": int(np.count_nonzero((sizes == LEAST_IN_COLUMN) & (kinds == LEAST_IN_COLUMN))),
         "evenness": _evenness(changes, changed),
     }
 
 
+def _groups(ordered: _Ints) -> tuple[_Ints, _Ints]:
+    """Return where groups of equal numbers begin, and how many each has."""
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    return starts, np.concatenate((starts[1:], [len(ordered)])) - starts
+
+
 def _evenness(changes: list[tuple[int, int]], rate: float) -> float:
     rate = min(max(rate, 0.005), 0.6)
-    return sum(_log_binomial(size, count, rate) - _log_template(size, count) for size, count in changes)
+    ratios = {
+        (size, count): _log_binomial(size, count, rate) - _log_template(size, count)
+        for size, count in set(changes)
+    }
+    return sum(map(ratios.__getitem__, changes))
 
 
 @lru_cache(maxsize=1 << 14)

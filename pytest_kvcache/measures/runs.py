@@ -55,8 +55,10 @@ def sequence_of_ids(ids: Sequence[int]) -> str:
 def find_runs(sequence: str, *, min_length: int) -> list[Run]:
     """Return all runs of at least ``min_length`` (>= 8) elements in at least 4 copies, by place."""
     found: set[Run] = set()
+    step = min_length - 2 * (min_length // 4)
     for window in _doubling(min_length // 4, len(sequence) // 4):
-        found.update(_runs_at_scale(sequence, window, min_length))
+        found.update(_runs_at_scale(sequence, window, step, min_length))
+        step = window
     return sorted(found, key=lambda run: (run.start, -run.end))
 
 
@@ -111,20 +113,23 @@ def _doubling(first: int, last: int) -> Iterator[int]:
         yield window
 
 
-def _runs_at_scale(sequence: str, window: int, min_length: int) -> Iterator[Run]:
-    """Yield the qualified runs that windows of one size see: all those with a period in
-    ``(window / 2, window]``, and some with smaller ones."""
-    at = 0
-    while at + window < len(sequence):
+def _runs_at_scale(sequence: str, window: int, step: int, min_length: int) -> Iterator[Run]:
+    """Yield the qualified runs that windows of one size see, laid ``step`` apart: all those of which more
+    windows than that have their next copy in the run, and some others.
+
+    In a run of length L and period p these are L - p - window + 1. The smallest windows see all periods up to
+    their size, and L >= min_length: a step of min_length - 2 window misses none. Those of twice the size need
+    only see the periods above half of theirs, and L >= 4 p: a step of window / 2 misses none.
+    """
+    passed = 0
+    for at in range(0, len(sequence) - window, step):
         hit = sequence.find(sequence[at : at + window], at + 1, at + 2 * window)
-        next_at = at + window // 2
-        if hit >= 0:
+        if hit >= 0 and at >= passed:
             run = _maximal(sequence, at, hit)
             if run.length >= max(min_length, 4 * run.period):
                 yield run
                 # Two runs with periods <= window that share 2 windows are the same run.
-                next_at = max(next_at, run.end - 2 * window)
-        at = next_at
+                passed = run.end - 2 * window
 
 
 def _maximal(sequence: str, first: int, second: int) -> Run:

@@ -187,10 +187,11 @@ def _is_random(words: Sequence[str], joints: Sequence[str]) -> bool:
 
 
 def _small_soup_of_words(text: str) -> list[Signal]:
-    spans = [word.span() for word in _WORD.finditer(text)]
-    words = [text[start:end] for start, end in spans]
+    words = _WORD.findall(text)
+    stretches = _drawn_by_lot(words)
+    spans = [word.span() for word in _WORD.finditer(text)] if stretches else []
     signals = []
-    for first, last in _drawn_by_lot(words):
+    for first, last in stretches:
         start, end = spans[first][0], spans[last - 1][1]
         if len(_MARK.findall(text, start, end)) <= MARKS * (end - start):
             few = words[first:last]
@@ -230,12 +231,17 @@ def _drawn_by_lot(units: Sequence[Hashable]) -> list[tuple[int, int]]:
     return _stretches(starts, WINDOW)
 
 
+_SHARES = np.arange(WINDOW + 1) / WINDOW
+_PAIR_DRAWN = 1 - (1 - np.outer(_SHARES, _SHARES)) ** (WINDOW - 1)
+"""Chance that a pair is anywhere in a window drawn by lot, by how often each of the two units is in it."""
+
+
 def _is_by_lot(window: Sequence[Hashable]) -> bool:
-    shares = np.array(list(Counter(window).values())) / len(window)
-    if shares.max() > LARGEST_SHARE:
+    counts = np.array(list(Counter(window).values()))
+    if counts.max() > LARGEST_SHARE * WINDOW:
         return False
-    expected = (1 - (1 - np.outer(shares, shares)) ** (len(window) - 1)).sum()
-    return bool(len(set(pairwise(window))) >= LOT[len(shares) <= VERY_FEW] * expected)
+    expected = _PAIR_DRAWN[counts[:, None], counts].sum()
+    return bool(len(set(pairwise(window))) >= LOT[len(counts) <= VERY_FEW] * expected)
 
 
 def _stretches(starts: Sequence[int], window: int) -> list[tuple[int, int]]:
