@@ -111,6 +111,36 @@ def test_a_token_missing_in_the_candidates_top_k_is_at_most_as_probable_as_its_l
     assert capped == pytest.approx(0.9 * np.log(0.9 / 0.3) + 0.1 * np.log(0.1 / 0.7))
 
 
+def some_known(seed: int, *, k: int, vocabulary: int) -> Known:
+    """Return what an engine might say at 30 positions: tokens in any order, some of no probability."""
+    rng = np.random.default_rng(seed)
+    ids = np.array([rng.permutation(vocabulary)[:k] for _ in range(30)])
+    probabilities = rng.dirichlet(np.ones(k + 1), size=30)[:, :k]
+    probabilities[rng.random(probabilities.shape) < 0.2] = 0
+    with np.errstate(divide="ignore"):
+        return Known(ids, np.log(probabilities))
+
+
+@pytest.mark.parametrize("vocabulary", [20, 40, 400])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_position_is_compared_as_if_by_itself_and_in_any_order_of_tokens(
+    seed: int, vocabulary: int
+) -> None:
+    baseline, candidate = (some_known(2 * seed + side, k=9 + side, vocabulary=vocabulary) for side in (0, 1))
+    cap = np.linspace(-9, -1, 30)
+    together = bound_kld(baseline, candidate, cap)
+    turned = Known(candidate.ids[:, ::-1], candidate.logprobs[:, ::-1])
+    for at in range(30):
+        here = slice(at, at + 1)
+        alone = bound_kld(
+            Known(baseline.ids[here], baseline.logprobs[here]),
+            Known(turned.ids[here], turned.logprobs[here]),
+            cap[here],
+        )
+        assert alone.unseen == pytest.approx(together.unseen[here], rel=1e-12)
+        assert alone.kld == pytest.approx(together.kld[here], rel=1e-12)
+
+
 def test_a_given_token_among_the_top_k_counts_once() -> None:
     baseline, candidate, _ = engines(4)
     best = baseline.argmax(axis=1)

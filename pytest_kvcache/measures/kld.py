@@ -79,15 +79,15 @@ def bound_kld(baseline: Known, candidate: Known, cap: Floats) -> Bound:
 
 def _logprobs_of(ids: NDArray[np.int64], engine: Known) -> tuple[Floats, NDArray[np.bool_]]:
     """Return an engine's log-probabilities of given tokens, and which of them it knows."""
-    wanted = np.ascontiguousarray(ids.T)
-    at, known = np.full(wanted.shape, -np.inf), np.zeros(wanted.shape, np.bool_)
-    for column, logprobs in zip(np.ascontiguousarray(engine.ids.T), engine.logprobs.T, strict=True):
-        same = wanted == column
-        known |= same
-        np.copyto(at, np.ascontiguousarray(logprobs), where=same)
-    known &= wanted != NOTHING
-    at[~known] = -np.inf
-    return np.ascontiguousarray(at.T), np.ascontiguousarray(known.T)
+    wanted, held = (np.ascontiguousarray(each.T) for each in (ids, engine.ids))
+    place = np.zeros(wanted.shape, np.int16)
+    for number, column in enumerate(held, start=1):
+        np.maximum(place, (wanted == column) * np.int16(number), out=place)
+    place = np.ascontiguousarray(place.T)
+    known = (place > 0) & (ids != NOTHING)
+    n, width = engine.ids.shape
+    at = np.arange(n)[:, None] * width + place - 1
+    return np.where(known, engine.logprobs.ravel().take(at, mode="clip"), -np.inf), known
 
 
 def _least_of_rest(alone: Floats, unseen: Floats, left: Floats, cap: Floats) -> Floats:
@@ -95,9 +95,11 @@ def _least_of_rest(alone: Floats, unseen: Floats, left: Floats, cap: Floats) -> 
 
     ``alone`` holds the probabilities of tokens that only the baseline knows; with the baseline's
     bucket they make up ``unseen``. The candidate has ``left`` for all of them. The least divergence
-    shares that out in proportion, but for the most probable tokens, which stop at the cap.
+    shares that out in proportion, but for the most probable tokens, which stop at the cap. Tokens of no
+    probability come last and never do.
     """
-    falling = -np.sort(-alone, axis=1)
+    at_cap = np.zeros(alone.shape)
+    falling = -np.sort(-alone, axis=1)[:, : np.count_nonzero(alone, axis=1).max(initial=0)]
     n, width = falling.shape
     most = np.exp(cap)[:, None]
     capped = np.arange(width + 1)
@@ -108,9 +110,9 @@ def _least_of_rest(alone: Floats, unseen: Floats, left: Floats, cap: Floats) -> 
     fits = rest_q * following <= most * rest_p
     first = fits.argmax(axis=1)
     rows = np.arange(n)
-    at_cap = np.where(capped[:-1] < first[:, None], falling, 0)
+    at_cap[:, :width] = _divergence(np.where(capped[:-1] < first[:, None], falling, 0), cap[:, None])
     bucket = _divergence(rest_p[rows, first], np.log(rest_q[rows, first]))
-    least: Floats = _divergence(at_cap, cap[:, None]).sum(axis=1) + bucket
+    least: Floats = at_cap.sum(axis=1) + bucket
     return least
 
 
