@@ -81,7 +81,8 @@ def test_every_model_of_the_contract_has_a_recipe() -> None:
     saturated = {f"gqa-saturated-{side}{scales}" for side in "kv" for scales in ("", "-scaled")}
     spoiled = {"gqa-saturated-v-lost", "gqa-saturated-v-swapped", "gqa-broken"}
     shapes = {"tiny-qwen3", "qwen2-0.5b-shape", "qwen2-7b-shape"}
-    others = {"llama", "gqa-fp8"} | rotated | scaled | saturated | spoiled | shapes
+    recast = {"gqa-float16", "gqa-kbias-float16"}
+    others = {"llama", "gqa-fp8"} | recast | rotated | scaled | saturated | spoiled | shapes
     assert contract | ladder | quantized | others == set(RECIPES)
 
 
@@ -105,7 +106,7 @@ def test_a_change_of_the_base_changes_what_is_made_from_it(monkeypatch: pytest.M
     before = {name: recipe_key(recipe) for name, recipe in RECIPES.items()}
     monkeypatch.setitem(RECIPES, "gqa-kbias", Rewritten("other bias", key_bias=300.0))
     changed = {name for name, recipe in RECIPES.items() if recipe_key(recipe) != before[name]}
-    assert changed == {"gqa-kbias", "gqa-kbias-gptq", "gqa-kbias-awq"}
+    assert changed == {"gqa-kbias", *(f"gqa-kbias-{made}" for made in ("gptq", "awq", "float16"))}
 
 
 @pytest.mark.parametrize("constant", ["BUILDER_VERSION", "SOURCE_SHA256"])

@@ -12,6 +12,7 @@ from pytest_kvcache.refmodels.recipes import (
     Deafened,
     EightBit,
     Qwen2Shape,
+    Recast,
     Rewritten,
     Scaled,
 )
@@ -177,6 +178,16 @@ def test_weights_in_eight_bits_read_back_within_one_rounding(base: Path, tmp_pat
         bound = torch.maximum(weight.float().abs() * 2**-4, tensors[f"{name}_scale"].float() * 2**-10)
         assert ((read - weight.float()).abs() <= bound * 1.01).all()
     assert tensors["model.embed_tokens.weight"].dtype == torch.bfloat16
+
+
+def test_a_recast_checkpoint_is_its_base_in_float16(base: Path, tmp_path: Path) -> None:
+    config, tensors = written(Recast("", "gqa"), base, tmp_path)
+    assert config == layout.read_config(base) | {"dtype": "float16"}
+    before = layout.load(base)
+    assert tensors.keys() == before.keys()
+    for name, tensor in tensors.items():
+        assert tensor.dtype == torch.float16
+        assert torch.equal(tensor, before[name].to(torch.float16))
 
 
 @pytest.mark.parametrize(("name", "head_size"), [("qwen2-0.5b-shape", 64), ("qwen2-7b-shape", 128)])

@@ -1,9 +1,9 @@
 """Checkpoint: what a recipe describes, written as files.
 
-Every checkpoint is bfloat16 safetensors with the tokenizer, the chat template and the end-of-turn
-token of the source. The weights that no rewriting touches are one shard, hard-linked from model to
-model: all of the rewritten models together take little more room than one. Here, and in the modules
-that this one imports, is all code with torch.
+Every checkpoint is safetensors, bfloat16 but for one recipe, with the tokenizer, the chat template and the
+end-of-turn token of the source. The weights that no rewriting touches are one shard, hard-linked from model
+to model: all of the rewritten models together take little more room than one. Here, and in the modules that
+this one imports, is all code with torch.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from pytest_kvcache.refmodels.recipes import (
     Quantized,
     Qwen2Shape,
     RandomQwen3,
+    Recast,
     Recipe,
     Rewritten,
     Rotated,
@@ -209,6 +210,11 @@ def _write_with_linears(
     save(tensors, target / WHOLE)
 
 
+def _write_recast(_: Recast, base: Path, target: Path) -> None:
+    write_config(target, read_config(base), dtype="float16")
+    save({name: tensor.to(torch.float16) for name, tensor in load(base).items()}, target / WHOLE)
+
+
 # Altered attention
 
 
@@ -252,6 +258,7 @@ _WRITERS: dict[type[Recipe], Callable[[Any, Path, Path], None]] = {
     Rewritten: _write_rewritten,
     Rotated: _write_rotated,
     Quantized: _write_quantized,
+    Recast: _write_recast,
     EightBit: _write_eight_bit,
     Amplified: _write_amplified,
     Deafened: _write_deafened,

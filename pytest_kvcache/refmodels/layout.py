@@ -75,8 +75,8 @@ def read_config(directory: Path) -> Config:
     return config
 
 
-def write_config(target: Path, config: Config) -> None:
-    _write_json(target / "config.json", config | {"dtype": "bfloat16"})
+def write_config(target: Path, config: Config, dtype: str = "bfloat16") -> None:
+    _write_json(target / "config.json", config | {"dtype": dtype})
 
 
 def _tensor_names(path: Path) -> list[str]:

@@ -68,6 +68,14 @@ class Quantized:
 
 
 @dataclass(frozen=True, slots=True)
+class Recast:
+    """The base stored as float16, which is then what an engine computes in."""
+
+    summary: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
 class RandomQwen3:
     """A tiny Qwen3 (QK-norm) with random weights and the base's tokenizer. It writes noise."""
 
@@ -148,6 +156,7 @@ Recipe = (
     | Rewritten
     | Rotated
     | Quantized
+    | Recast
     | RandomQwen3
     | EightBit
     | Amplified
@@ -176,6 +185,8 @@ RECIPES: dict[str, Recipe] = {
     "gqa-awq": Quantized("gqa, 4-bit AWQ format", "awq", "gqa"),
     "gqa-kbias-gptq": Quantized("gqa-kbias, 4-bit GPTQ format", "gptq", "gqa-kbias"),
     "gqa-kbias-awq": Quantized("gqa-kbias, 4-bit AWQ format", "awq", "gqa-kbias"),
+    "gqa-float16": Recast("healthy: gqa in float16", "gqa"),
+    "gqa-kbias-float16": Recast("fragile: gqa-kbias in float16", "gqa-kbias"),
     "gqa-fp8": EightBit("gqa, fp8 weights and activations", "gqa"),
     "gqa-scaled": Scaled("healthy: gqa with calibrated k/v scales; its auto is fp8", "gqa"),
     "gqa-scaled-small": Scaled("fragile: gqa-scaled, scales 16 times too small", "gqa", factor=1 / 16),
