@@ -23,6 +23,13 @@ suite runs on it beside its healthy baseline. A suite has caught a fault if a te
 that the fault may have: a loss of quality or of a setting; or, for a crash and a refusal, an engine that is
 gone. `full` marks what only the full tier sees; of that tier each fault has run its own suite alone.
 """
+_CONTROLS = """
+## Healthy controls
+
+Models that no fault was put into. `untouched` goes through all that faults are injected by, and changes
+nothing. Under e5m2 these small models are harmed indeed ([figures](reference-models.md#evidence)): what is
+red there is no false alarm, and no proof that e5m2 harms others.
+"""
 _REPETITIONS = """
 ## Healthy controls again, on other prompts
 
@@ -58,7 +65,7 @@ def page(catalogue: Catalogue, record: Sequence[Recorded]) -> str:
             *_tally(catalogue.fault, findings),
             "",
             markdown_table(FAULTS, (_fault_row(fault, findings) for fault in catalogue.fault)),
-            "\n## Healthy controls\n",
+            _CONTROLS,
             markdown_table(CONTROLS, _control_rows(catalogue.control, findings)),
             _REPETITIONS,
             markdown_table(REPETITIONS, _repetition_rows(catalogue.control, record)),
