@@ -14,6 +14,7 @@ engine: it is taken when the engine's job would begin, and where nothing is left
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -234,10 +235,11 @@ class Session:
 
     def _help(self, wanted: EngineJob) -> bool:
         """Run one unfinished job that nobody runs, the most wanted first; False if there is none."""
+        is_running = functools.cache(self._store.is_running)  # asked once, so that no job overtakes another
         for job in sorted(
             self._plan.jobs, key=lambda job: (job.spec != wanted.spec, job.spec != wanted.baseline)
         ):
-            if is_done(job, self._store) or not self._may_start(job) or self._is_elsewhere(job):
+            if is_done(job, self._store) or not self._may_start(job, is_running) or self._is_elsewhere(job):
                 continue
             with self._store.claim(job.spec) as ours:
                 if ours and not is_done(job, self._store):
@@ -247,10 +249,10 @@ class Session:
                     return True
         return False
 
-    def _may_start(self, job: EngineJob) -> bool:
+    def _may_start(self, job: EngineJob, is_running: Callable[[EngineSpec], bool]) -> bool:
         """Whether all that the job scores is written, or being written by a running baseline."""
         awaited = {texts.writer for texts in job.reads if self._is_awaited(job, texts)}
-        return all(map(self._store.is_running, awaited))
+        return all(map(is_running, awaited))
 
     def _is_elsewhere(self, job: EngineJob) -> bool:
         """Whether the job is another worker's, because tests there will go on with its engine."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from pytest_kvcache import conditions
 from pytest_kvcache.conditions import SHIPPED, Condition
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.launch import child_engine_factory
+from pytest_kvcache.engines.pool import Notify
 from pytest_kvcache.errors import ConditionError, EngineError, UsageError
 from pytest_kvcache.plan import Request, Target, make_plan
 from pytest_kvcache.records import Counts
@@ -31,10 +35,12 @@ def make_target(**arguments: Any) -> Target:
     return scripted.target(scripted.spec("fp8_e4m3", **arguments), scripted.spec("auto", **arguments))
 
 
-def make_session(tmp_path: Path, *requests: Request) -> Session:
+def make_session(
+    tmp_path: Path, *requests: Request, store: RunStore | None = None, notify: Notify = lambda *_: None
+) -> Session:
     devices = DevicePool(1, kind="cpu", device_ids=[0], lock_dir=tmp_path)
     factory = child_engine_factory(30.0, scripted.COMMAND)
-    return Session(make_plan(requests), RunStore(tmp_path / "run"), factory, devices)
+    return Session(make_plan(requests), store or RunStore(tmp_path / "run"), factory, devices, notify=notify)
 
 
 @pytest.fixture
@@ -72,6 +78,32 @@ def test_each_engine_and_each_twin_lives_once(tmp_path: Path) -> None:
         "model-fp8_e4m3+chunked",
         "model-fp8_e4m3+preempted",
     ]
+
+
+def test_a_candidate_comes_before_its_twin_whenever_their_baseline_begins_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = make_target(prompt_tokens=100, seconds=0.2)
+    store, is_running = RunStore(tmp_path / "run"), RunStore.is_running
+    elsewhere = make_session(tmp_path, store=store)
+    with ThreadPoolExecutor() as pool:
+        written = pool.submit(elsewhere.outputs, target.of_baseline(), SMALL)
+        while not store.is_running(target.baseline):
+            time.sleep(0.01)
+        answers = chain([False], repeat(True))  # it begins just as this process looks
+        monkeypatch.setattr(
+            RunStore, "is_running", lambda self, spec: next(answers) and is_running(self, spec)
+        )
+        asked = Request(target, (SMALL,), conditions=(CHUNKED,))
+        (tmp_path / "here").mkdir()
+        told: list[str] = []
+        session = make_session(
+            tmp_path / "here", asked, store=store, notify=lambda label, *_: told.append(label)
+        )
+        planned_conditions(session, target, [SMALL], [CHUNKED])
+        assert written.result()
+    session.release()
+    assert list(dict.fromkeys(told)) == ["model-fp8_e4m3", "model-fp8_e4m3+chunked"]
 
 
 @pytest.mark.parametrize(
