@@ -15,7 +15,7 @@ _FILE = "groups.json"
 
 
 class EngineGroup(msgspec.Struct, frozen=True):
-    """All kv tests of one target, in their order, by node id."""
+    """All kv tests of one engine, in their order, by node id."""
 
     spec: EngineSpec
     tests: tuple[str, ...]
@@ -30,18 +30,35 @@ class EngineGroup(msgspec.Struct, frozen=True):
 
 
 def group_tests(tests: Iterable[tuple[str, Request]]) -> tuple[EngineGroup, ...]:
-    """Group node ids by engine, each model's baseline before its candidates, which wait for it."""
+    """Group node ids by engine, each model's baseline before its candidates, which wait for it; twins last.
+
+    A twin is an engine of its own: whoever has nothing left to do may run it while its candidate writes.
+    """
     by_spec: dict[EngineSpec, list[tuple[str, Request]]] = {}
     for nodeid, request in tests:
-        by_spec.setdefault(request.target.spec, []).append((nodeid, request))
+        by_spec.setdefault(_engine(request), []).append((nodeid, request))
     models = list(dict.fromkeys(spec.model for spec in by_spec))
-    ordered = sorted(
-        by_spec.items(), key=lambda item: (models.index(item[0].model), not item[1][0][1].target.is_baseline)
-    )
+
+    def rank(item: tuple[EngineSpec, list[tuple[str, Request]]]) -> tuple[int, bool, bool]:
+        spec, ((_, request), *_) = item
+        return models.index(spec.model), not request.target.is_baseline, spec != request.target.spec
+
+    ordered = sorted(by_spec.items(), key=rank)
     return tuple(
         EngineGroup(spec, tuple(nodeid for nodeid, _ in asked), any(request.ad_hoc for _, request in asked))
         for spec, asked in ordered
     )
+
+
+def _engine(request: Request) -> EngineSpec:
+    """Return the engine that a test is about: the first twin that it needs, else its target's own.
+
+    A test that asks its target's engine for more must meet that.
+    """
+    target = request.target
+    conditions = () if request.ad_hoc else request.conditions
+    twins = (target.under(condition).spec for condition in conditions)
+    return next((spec for spec in twins if spec != target.spec), target.spec)
 
 
 def spread(groups: Sequence[EngineGroup], workers: int) -> tuple[EngineGroup, ...]:
