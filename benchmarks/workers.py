@@ -2,7 +2,7 @@
 
     python benchmarks/workers.py [--rounds 1] [--model gqa]
 
-The gate is the smoke tier's verdict: two engines, ``auto`` and ``fp8``. Each round runs it
+The gate is the smoke tier's verdict and the check of its baseline: two engines, ``auto`` and ``fp8``. Each round runs it
 
 - with ``-n 0``: one engine after the other, each on all cores that this process may use;
 - with ``-n 2``: both at once, each on half of them;
@@ -27,6 +27,8 @@ from overhead import HERE, seconds_of
 from pytest_kvcache import refmodels
 
 DTYPES = ("auto", "fp8")
+SUITES = ("verdict", "baseline")
+"""Tests of both targets, so that two workers have some each."""
 PHASES = ("seconds_to_start", "seconds_to_generate", "seconds_to_score")
 
 
@@ -63,7 +65,8 @@ def measured(model: str, scratch: Path) -> str:
 
 def gate(model: str, scratch: Path, name: str, *options: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "pytest", "-q", str(HERE.parent / "suites" / "test_verdict.py")),
+        *(sys.executable, "-m", "pytest", "-q"),
+        *(str(HERE.parent / "suites" / f"test_{suite}.py") for suite in SUITES),
         f"--kv-dtypes={','.join(reversed(DTYPES))}",
         f"--kv-models=ref:{model}",
         f"--kv-report={scratch / name}",
