@@ -2,7 +2,8 @@
 
     python benchmarks/workers.py [--rounds 1] [--model gqa]
 
-The gate is the smoke tier's verdict and the check of its baseline: two engines, ``auto`` and ``fp8``. Each round runs it
+The gate is the smoke tier's verdict and the check of its baseline: two engines, ``auto`` and ``fp8``. Each
+round runs it
 
 - with ``-n 0``: one engine after the other, each on all cores that this process may use;
 - with ``-n 2``: both at once, each on half of them;
