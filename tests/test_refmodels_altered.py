@@ -119,17 +119,10 @@ def test_scales_can_be_a_factor_off(base: Path, tmp_path: Path) -> None:
     assert stored_scales(tensors, "k") == [1 / 16, 2 / 16, 3 / 16, 4 / 16]
 
 
-class AnyTokens:
-    """A tokenizer that makes the same tokens of every chat."""
-
-    def apply_chat_template(self, *_: object, **__: object) -> list[int]:
-        return list(range(32))
-
-
 def test_scales_are_the_largest_key_and_value_over_the_largest_e4m3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: AnyTokens())
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: samples.AnyTokens())
     model = samples.small_qwen2(samples.KV_HEADS)
     with torch.no_grad():
         for layer, block in enumerate(model.model.layers):

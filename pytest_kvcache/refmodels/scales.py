@@ -59,7 +59,7 @@ def calibrated(directory: Path) -> tuple[Tensor, Tensor]:
 
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16, local_files_only=True)
-    maxima = torch.stack([_maxima(model, _chat(tokenizer, *text)) for text in TEXTS]).amax(0)
+    maxima = torch.stack([_maxima(model, chat(tokenizer, *text)) for text in TEXTS]).amax(0)
     keys, values = (maxima / E4M3_MAX).unbind()
     return keys, values
 
@@ -78,7 +78,8 @@ def tensors(keys: Tensor, values: Tensor, fault: ScalesFault | None, factor: flo
     }
 
 
-def _chat(tokenizer: Any, question: str, answer: str) -> Tensor:
+def chat(tokenizer: Any, question: str, answer: str) -> Tensor:
+    """Return the token ids of a question and its answer, ``int64[1, tokens]``."""
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     ids: list[int] = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
     return torch.tensor([ids])
