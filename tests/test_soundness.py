@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from verdict_samples import PENALISED, evidence, prompt_set, prose, score, verdict_on
+from verdict_samples import PENALISED, codes, evidence, prompt_set, prose, score, verdict_on
 
 from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.policy import KnownBad, Limits
@@ -32,10 +32,6 @@ def with_floor(
         top = [token + (k < loss * ALONE) for k, token in enumerate(begun.token_ids)]
         alone.append(score(begun, -1.0 - delta(i), top))
     return replace(of, floor_scores=replace(of.baseline_scores, scores=tuple(alone)))
-
-
-def codes(verdict: Verdict) -> set[ReasonCode]:
-    return {reason.code for reason in verdict.reasons}
 
 
 def test_a_floor_is_what_texts_alone_differ_from_the_batch_by() -> None:
