@@ -33,7 +33,6 @@ from pytest_kvcache.records import (
     ScoreRequest,
     VerdictKind,
 )
-from pytest_kvcache.refmodels import scales
 from pytest_kvcache.session import Session
 from pytest_kvcache.store import RunStore
 
@@ -79,8 +78,15 @@ def odd_heads(directory: Path) -> EngineSpec:
     return spec(str(variation(directory, head_dim=48)), "fp8_e4m3", load_format="dummy")
 
 
+def calibrated() -> dict[str, Any]:
+    """What a checkpoint with calibrated scales says in its configuration."""
+    from pytest_kvcache.refmodels.scales import QUANTIZATION_CONFIG  # needs torch
+
+    return QUANTIZATION_CONFIG
+
+
 def five_exponent_bits_for_calibrated_scales(directory: Path) -> EngineSpec:
-    model = variation(directory, quantization_config=scales.QUANTIZATION_CONFIG)
+    model = variation(directory, quantization_config=calibrated())
     return spec(str(model), "fp8_e5m2")
 
 
@@ -116,7 +122,7 @@ def test_a_refusal_is_vllms_own_telling_line(
 
 
 def test_a_checkpoint_that_asks_for_an_fp8_cache_is_no_baseline(tmp_path: Path) -> None:
-    model = str(variation(tmp_path / "model", quantization_config=scales.QUANTIZATION_CONFIG))
+    model = str(variation(tmp_path / "model", quantization_config=calibrated()))
     target = scripted.target(EngineSpec(model, "fp8_e4m3"), EngineSpec(model, "auto"))
     session = Session(
         make_plan([Request(target, (SET,), with_scores=True)]),
