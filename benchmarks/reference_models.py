@@ -102,7 +102,7 @@ def record(recordings: Recordings, models: Sequence[str]) -> None:
                 session.scores(each, prompt_set)
                 session.floor(each, prompt_set)
     finally:
-        session.release()
+        session.close()
 
 
 def _arguments() -> argparse.Namespace:

@@ -72,7 +72,7 @@ def main() -> int:
         for line in report(session, targets, reruns):
             print(line, flush=True)
     finally:
-        session.release()
+        session.close()
     return 0
 
 

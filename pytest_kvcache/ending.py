@@ -52,7 +52,7 @@ class Ending:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """End the engine; on the controller, write the reports and fail what judged nothing."""
         run = self._run
-        run.release()
+        run.close()
         if run.is_worker or session.config.option.collectonly:
             return
         store = run.store() if run.directory.exists() else None

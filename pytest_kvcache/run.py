@@ -128,9 +128,14 @@ class Run:
         return declared_marker(item, self.policy).serving_conditions()
 
     def release(self) -> None:
-        """End the engine, if one runs, and the line that tells of it."""
+        """End the engine, if one runs."""
         if self._session is not None:
             self._session.release()
+
+    def close(self) -> None:
+        """End all engines that this process has started, and the line that tells of them."""
+        if self._session is not None:
+            self._session.close()
         if self._follower is not None:
             self._follower.stop()
 

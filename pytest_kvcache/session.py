@@ -180,7 +180,7 @@ class Session:
         failure = self._store.failure(target.spec)
         if failure is not None:
             raise EngineError(failure)
-        return self._start(self._job(target)).engine
+        return self._start(self._job(target), following=None).engine
 
     def provenance(self, target: Target) -> Provenance:
         """Return what the target's engine resolved, starting it unless it has run already."""
@@ -191,6 +191,10 @@ class Session:
     def release(self) -> None:
         """End the engine that is alive in this process, if any, and free its device."""
         self._pool.release()
+
+    def close(self) -> None:
+        """End all that this session has started."""
+        self._pool.close()
 
     def _include(self, request: Request) -> None:
         """Make sure that the plan knows what is asked for, also where no test declared it."""
@@ -236,16 +240,15 @@ class Session:
     def _help(self, wanted: EngineJob) -> bool:
         """Run one unfinished job that nobody runs, the most wanted first; False if there is none."""
         is_running = functools.cache(self._store.is_running)  # asked once, so that no job overtakes another
-        for job in sorted(
-            self._plan.jobs, key=lambda job: (job.spec != wanted.spec, job.spec != wanted.baseline)
-        ):
+        jobs = sorted(self._plan.jobs, key=lambda job: (job.spec != wanted.spec, job.spec != wanted.baseline))
+        for job in jobs:
             if is_done(job, self._store) or not self._may_start(job, is_running) or self._is_elsewhere(job):
                 continue
             with self._store.claim(job.spec) as ours:
                 if ours and not is_done(job, self._store):
                     self._cache.take(self._store, job)
                     if not is_done(job, self._store):
-                        self._run(job)
+                        self._run(job, self._after(job, jobs))
                     return True
         return False
 
@@ -266,10 +269,15 @@ class Session:
             and self._store.failure(texts.writer, texts.prompt_set) is None
         )
 
-    def _run(self, job: EngineJob) -> None:
+    def _after(self, job: EngineJob, jobs: Sequence[EngineJob]) -> EngineSpec | None:
+        """Return whose turn it is after a job's, if only this process runs engines."""
+        later = (other for other in jobs if other.spec != job.spec and not is_done(other, self._store))
+        return next((other.spec for other in later), None)
+
+    def _run(self, job: EngineJob, following: EngineSpec | None) -> None:
         """Run a claimed job to its end, or keep the reason why it could not be."""
         try:
-            life = self._start(job)
+            life = self._start(job, following)
             self._generate(job, life)
             self._score(job, life)
             self._follow(job, life)
@@ -323,12 +331,13 @@ class Session:
         except RequestError as error:
             self._store.put_failure(job.spec, str(error), prompt_set, manner)
 
-    def _start(self, job: EngineJob) -> Life:
+    def _start(self, job: EngineJob, following: EngineSpec | None) -> Life:
         return self._pool.get(
             job.label,
             job.spec,
             self._store.log(job.spec),
             on_device=lambda: self._store.mark_running(job.spec),
+            following=(following, self._store.log(following)) if following else None,
         )
 
     def _written(self, texts: Texts) -> OutputSet | None:

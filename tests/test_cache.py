@@ -284,7 +284,7 @@ class TestWhatIsNotKept:
     def test_what_a_test_asked_for_without_a_plan(self, bench: Bench) -> None:
         session = bench.session(Request(target(), (), ad_hoc=True))
         session.live(target()).generate([Prompt("p", "chat", text="Say a.")], Sampling())
-        session.release()
+        session.close()
         assert bench.kept == []
 
 

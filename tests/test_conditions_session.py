@@ -102,7 +102,7 @@ def test_a_candidate_comes_before_its_twin_whenever_their_baseline_begins_elsewh
         )
         planned_conditions(session, target, [SMALL], [CHUNKED])
         assert written.result()
-    session.release()
+    session.close()
     assert list(dict.fromkeys(told)) == ["model-fp8_e4m3", "model-fp8_e4m3+chunked"]
 
 

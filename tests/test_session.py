@@ -171,7 +171,7 @@ def test_ad_hoc_work_shares_the_planned_engines_life(tmp_path: Path, starts: Pat
     ]
     assert len(handle.score([1, 2, 3]).token_ids) == 2
     assert handle.provenance.kv_cache_dtype == "fp8_e4m3"
-    session.release()
+    session.close()
     assert len(starts.read_text().splitlines()) == 1
 
 
@@ -216,7 +216,7 @@ session = Session(
 )
 for target in targets:
     print(session.verdict(target, [SET, PENALISED], Policy(), date(2026, 1, 1)).verdict, flush=True)
-session.release()
+session.close()
 """
 
 

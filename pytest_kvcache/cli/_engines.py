@@ -58,7 +58,7 @@ def engines(requests: Sequence[Request], timeout: float) -> Iterator[tuple[Sessi
             notify=ProgressLine(terminal),
         )
         at_end.callback(terminal.ensure_newline)
-        at_end.callback(session.release)
+        at_end.callback(session.close)
         yield session, store
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from pytest_kvcache.engines.devices import Slot
 from pytest_kvcache.records import (
@@ -70,3 +70,20 @@ class EngineFactory(Protocol):
     """Starts an engine on a device slot; the session is given one and never asks what is behind it."""
 
     def __call__(self, spec: EngineSpec, slot: Slot, log: Path, progress: ProgressReport) -> Engine: ...
+
+
+class Turn(NamedTuple):
+    """An engine that is to be started: on which slot, with which log."""
+
+    spec: EngineSpec
+    slot: Slot
+    log: Path
+
+
+@runtime_checkable
+class PreparingFactory(EngineFactory, Protocol):
+    """A factory that can begin with engines before their turn: much of starting one needs no device."""
+
+    def prepare(self, *turns: Turn) -> None:
+        """Begin with engines that will probably be asked for, and end any other that was begun so."""
+        ...

@@ -1,5 +1,8 @@
 """Our side of an engine in a child process: start it, talk to it, and be rid of it.
 
+A process may be started before its engine's turn has come. It then imports what it needs and waits: it
+holds no device before it is told what to load.
+
 Whatever the child does (crash, be killed for memory, hang), the caller gets one `EngineError` with one
 line, and pytest lives on.
 """
@@ -39,31 +42,27 @@ SECONDS_TO_STOP = 10.0
 _R = TypeVar("_R")
 
 
-class ChildEngine:
-    """An `Engine` behind a socket. Starting it loads the model; the constructor returns when it is ready.
+class ChildProcess:
+    """A child program under its supervisor, with our end of the socket to it.
 
-    ``command`` is the child program; the number of its end of the socket is appended. ``timeout`` is
-    the longest time, in seconds, that one step (loading, one batch) may take.
+    ``command`` is the program; the number of its end of the socket is appended. Raises `EngineError` if it
+    cannot be started.
     """
 
     def __init__(
         self,
         command: Sequence[str],
-        start: wire.Start,
+        spec: EngineSpec,
         slot: Slot,
         log: Path,
-        progress: ProgressReport,
         *,
-        timeout: float,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.spec: EngineSpec = start.spec
-        self.counts = Counts()
-        self._log = log
-        self._progress = progress
-        self._timeout = timeout
-        self._closed = False
-        self._channel, theirs = socket.socketpair()
+        self.spec = spec
+        self.slot = slot
+        self.log = log
+        self.ended = False
+        self.channel, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
         cores = ",".join(map(str, slot.cores)) or "-"
         supervisor = [sys.executable, "-P", "-m", "pytest_kvcache.engines.supervisor", str(lifeline), cores]
@@ -79,16 +78,55 @@ class ChildEngine:
                     env={**os.environ, **slot.environment(), **(environment or {})},
                 )
         except OSError as error:
-            self._channel.close()
+            self.channel.close()
             os.close(self._lifeline)
-            raise EngineError(f"no engine could be started for {start.spec.model}: {error}") from None
+            raise EngineError(f"no engine could be started for {spec.model}: {error}") from None
         finally:
             theirs.close()
             os.close(lifeline)
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's."""
+        return self._process.pid
+
+    def end(self) -> str:
+        """End all its processes, wait until they are gone, and say how the program ended."""
+        if self.ended:
+            return "it was closed"
+        self.ended = True
+        self.channel.close()
+        # A crashed engine is gone by itself; give its own exit status the moment it needs.
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=0.5)
+        ended_by_itself = self._process.returncode is not None
+        os.close(self._lifeline)
+        try:
+            status = self._process.wait(timeout=SECONDS_TO_STOP + 5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        return _describe_exit(status) if ended_by_itself else "it closed its side of the socket"
+
+
+class ChildEngine:
+    """An `Engine` in a child process. The constructor loads the model and returns when it is ready.
+
+    ``timeout`` is the longest time, in seconds, that one step (loading, one batch) may take.
+    """
+
+    def __init__(
+        self, process: ChildProcess, start: wire.Start, progress: ProgressReport, *, timeout: float
+    ) -> None:
+        self.spec: EngineSpec = start.spec
+        self.counts = Counts()
+        self._process = process
+        self._progress = progress
+        self._timeout = timeout
         try:
             self.provenance: Provenance = self._ask(start, wire.Ready, "loading").provenance
         except BaseException:
-            self._kill()
+            self._process.end()
             raise
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Output, ...]:
@@ -111,72 +149,57 @@ class ChildEngine:
         return reply.scores
 
     def close(self) -> int:
-        if self._closed:
+        if self._process.ended:
             return 0
         peak = 0
         self._timeout = SECONDS_TO_STOP
         with suppress(EngineError):
             peak = self._ask(wire.Stop(), wire.Stopped, "stopping").peak_rss_bytes
-        self._kill()
+        self._process.end()
         return peak
 
     def _ask(self, request: wire.Request, answer: type[_R], phase: str) -> _R:
-        if self._closed:
+        if self._process.ended:
             raise EngineError(f"engine of {self.spec.model} is closed and cannot be asked for more ({phase})")
         try:
             reply = self._exchange(request)
         except TimeoutError:
-            self._kill()
+            self._process.end()
             raise self._error(
                 f"gave no answer for {self._timeout:g} s while {phase} and was killed: "
                 "raise --kv-timeout if it only needs longer"
             ) from None
         except (EOFError, OSError):
-            raise self._error(f"died while {phase}: {self._kill()}") from None
+            raise self._error(f"died while {phase}: {self._process.end()}") from None
         except msgspec.MsgspecError as error:
-            self._kill()
+            self._process.end()
             raise self._error(
                 f"sent a broken answer while {phase} ({error}): is its version another?"
             ) from None
         if isinstance(reply, wire.Failure):
             raise self._error(f"failed while {phase}: {printable(reply.message, 600)}", RequestError)
         if not isinstance(reply, answer):
-            self._kill()
+            self._process.end()
             raise self._error(f"answered {type(reply).__name__} while {phase}: is its version another?")
         return reply
 
     def _exchange(self, request: wire.Request) -> Any:
         deadline = time.monotonic() + self._timeout
-        self._channel.settimeout(self._timeout)
-        wire.send(self._channel, request)
+        channel = self._process.channel
+        channel.settimeout(self._timeout)
+        wire.send(channel, request)
         while True:
-            self._channel.settimeout(max(0.01, deadline - time.monotonic()))
-            reply = wire.receive(self._channel, wire.Reply)
+            channel.settimeout(max(0.01, deadline - time.monotonic()))
+            reply = wire.receive(channel, wire.Reply)
             if not isinstance(reply, wire.Progress):
                 return reply
             with suppress(OSError):  # A terminal that is gone is no reason to lose an engine.
                 self._progress(reply.phase, reply.done, reply.total)
 
     def _error(self, what: str, kind: type[EngineError] = EngineError) -> EngineError:
-        return kind(f"engine {self.spec.model} ({self.spec.kv_cache_dtype}) {what} (log: {self._log})")
-
-    def _kill(self) -> str:
-        """End all its processes, wait until they are gone, and say how the engine ended."""
-        if self._closed:
-            return "it was closed"
-        self._closed = True
-        self._channel.close()
-        # A crashed engine is gone by itself; give its own exit status the moment it needs.
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=0.5)
-        ended_by_itself = self._process.returncode is not None
-        os.close(self._lifeline)
-        try:
-            status = self._process.wait(timeout=SECONDS_TO_STOP + 5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
-        return _describe_exit(status) if ended_by_itself else "it closed its side of the socket"
+        return kind(
+            f"engine {self.spec.model} ({self.spec.kv_cache_dtype}) {what} (log: {self._process.log})"
+        )
 
 
 def _describe_exit(status: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from pytest_kvcache.engines import Engine, EngineFactory
+from pytest_kvcache.engines import Engine, EngineFactory, PreparingFactory, Turn
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.following import follow
 from pytest_kvcache.errors import EngineError
@@ -133,7 +133,11 @@ class Life:
 
 
 class EnginePool:
-    """Starts engines one after the other. ``on_end`` receives the report of each when it has ended."""
+    """Starts engines one after the other. ``on_end`` receives the report of each when it has ended.
+
+    Where only one engine of the run lives at a time, the process of the next is started while this one
+    loads: importing vLLM takes seconds of one core, and loading leaves others idle.
+    """
 
     def __init__(
         self,
@@ -149,10 +153,19 @@ class EnginePool:
         self._on_end = on_end
         self._alive: Life | None = None
 
-    def get(self, label: str, spec: EngineSpec, log: Path, *, on_device: Callable[[], None]) -> Life:
+    def get(
+        self,
+        label: str,
+        spec: EngineSpec,
+        log: Path,
+        *,
+        on_device: Callable[[], None],
+        following: tuple[EngineSpec, Path] | None = None,
+    ) -> Life:
         """Return the live engine of a spec, ending another one first.
 
-        ``on_device`` is called as soon as a device is held, before loading begins.
+        ``on_device`` is called as soon as a device is held, before loading begins. ``following`` is the
+        engine, with its log, that will probably be asked for next.
         Raises `EngineError` if it does not come up; its report has then been given.
         """
         if self._alive and self._alive.spec == spec:
@@ -165,6 +178,7 @@ class EnginePool:
             self._notify(label, "loading", 0, 0)
             life = Life(label, spec, log, lambda phase: self._notify(label, phase, 0, 0), resources.pop_all())
         try:
+            self._prepare(Turn(spec, slot, log), following)
             life.start(lambda: self._start_engine(spec, slot, log, lambda *step: self._notify(label, *step)))
         except BaseException as error:
             self._on_end(
@@ -179,6 +193,22 @@ class EnginePool:
         if self._alive:
             life, self._alive = self._alive, None
             self._on_end(life.end(failure))
+
+    def close(self) -> None:
+        """End all that this pool has started."""
+        self.release()
+        if isinstance(self._start_engine, PreparingFactory):
+            self._start_engine.prepare()
+
+    def _prepare(self, turn: Turn, following: tuple[EngineSpec, Path] | None) -> None:
+        """Let this engine and the one after it import what they need at the same time, if that is of use."""
+        if not isinstance(self._start_engine, PreparingFactory):
+            return
+        turns = [turn]
+        if following and self._devices.concurrent == 1 and len(turn.slot.cores) != 1:
+            spec, log = following
+            turns += [Turn(spec, turn.slot, log)] * (units(spec) == units(turn.spec))
+        self._start_engine.prepare(*turns)
 
 
 def floor_requests(texts: OutputSet) -> tuple[ScoreRequest, ...]:

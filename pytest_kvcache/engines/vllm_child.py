@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,13 @@ ENVIRONMENT = tuple(
 def main(arguments: list[str]) -> None:
     fd = int(arguments[0])
     os.set_inheritable(fd, False)
+    # In this process, not one more: the process is ours alone already.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    # Ahead of its turn, and before anybody says what to load: that may be a while from now.
+    with suppress(Exception):  # Loading will fail on it too, and say why.
+        import vllm
+
+        _ = vllm.LLM  # it comes when it is first looked at
     Server(socket.socket(fileno=fd)).run()
 
 
@@ -104,8 +111,6 @@ class VllmModel:
 
     def __init__(self, start: wire.Start, report: Callable[[str, int, int], None]) -> None:
         began = time.monotonic()
-        # In this process, not one more: the process is ours alone already.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         import vllm
         from vllm.platforms import current_platform
 
