@@ -11,51 +11,33 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import cycle, islice, product
+from itertools import cycle, islice
 from random import Random
 
-from tasks import (
-    COLOURS,
+from tasks import COLOURS, FILLER, FOLDER
+
+from pytest_kvcache.prompts.needles import (
     DEPTHS,
-    FILLER,
-    FOLDER,
+    LONGEST,
     NAMES,
+    SEED,
     THINGS,
     TOWNS,
     Task,
     chat_task,
     hidden,
+    lengths,
+    needles,
+    number,
     text_task,
 )
-
 from pytest_kvcache.records import Json
 
-WHEN = (
-    "In spring", "On Mondays", "After the harvest", "Before sunrise", "During the holidays", "When it rains",
-    "Late in the evening", "Once a year", "On quiet days", "At noon", "Every other week", "In March",
-)  # fmt: skip
-WHO = (
-    "the gardener", "the old captain", "the beekeeper", "the village band", "the innkeeper", "the pastor",
-    "the miller's son", "the schoolmaster", "the night watchman", "the youngest apprentice", "a neighbour",
-    "the widow from the corner house",
-)  # fmt: skip
-DOES = (
-    "mends the nets", "sweeps the steps", "waters the roses", "counts the barrels", "tells long stories",
-    "repairs the fence", "paints the shutters", "feeds the geese", "cleans the lanterns", "airs the blankets",
-    "stacks the firewood", "tunes the piano",
-)  # fmt: skip
-WHERE = (
-    "near the harbour", "behind the chapel", "beside the well", "in front of the inn", "below the castle",
-    "at the edge of the forest", "on the upper floor", "along the canal", "opposite the bakery",
-    "under the old bridge", "next to the stables", "by the garden gate",
-)  # fmt: skip
 MONTHS = ("March", "April", "May", "June", "July", "August")
 QUESTIONS = (
     "What is the capital of France?", "Which colour has the sky?", "How many legs has a dog?",
     "What do bees make?", "Where do fish live?", "What is the opposite of hot?", "What is bread made of?",
 )  # fmt: skip
-TOKENS_PER_SENTENCE = 13
-
 Make = Callable[[Random], Iterator[Task]]
 Asked = tuple[str, Json]
 """What is said, and the JSON that is the right answer to it."""
@@ -96,7 +78,7 @@ def talks(turns: int) -> Make:
     def make(dice: Random) -> Iterator[Task]:
         for depth, of_colour in zip(cycle(DEPTHS), cycle((False, False, False, True)), strict=False):
             thing = dice.choice(THINGS)
-            what, answer = ("colour", dice.choice(COLOURS)) if of_colour else ("number", _number(dice))
+            what, answer = ("colour", dice.choice(COLOURS)) if of_colour else ("number", number(dice))
             fact = f"The secret {what} of the {thing} is {answer}."
             first, *others = _sentences(dice, 9, *[3] * (turns - 2))
             texts = [hidden(first, depth, fact), *map(" ".join, others)]
@@ -106,39 +88,6 @@ def talks(turns: int) -> Make:
             yield chat_task([*said, f"What is the secret {what} of the {thing}?"], answer)
 
     return make
-
-
-# Needles in long texts
-
-
-def needles(tokens: int) -> Make:
-    """Return the maker of texts of about so many tokens with something hidden at three depths."""
-
-    def make(dice: Random) -> Iterator[Task]:
-        for form, depth in cycle(product((_number_asked, _town_wanted), DEPTHS)):
-            yield form(dice, depth, composed(dice, tokens // TOKENS_PER_SENTENCE))
-
-    return make
-
-
-def composed(dice: Random, sentences: int) -> list[str]:
-    """Return so many different sentences about the life of a village."""
-    found: dict[str, None] = {}
-    while len(found) < sentences:
-        found[f"{dice.choice(WHEN)} {dice.choice(WHO)} {dice.choice(DOES)} {dice.choice(WHERE)}."] = None
-    return list(found)
-
-
-def _number_asked(dice: Random, depth: float, text: list[str]) -> Task:
-    thing, number = dice.choice(THINGS), _number(dice)
-    told = hidden(text, depth, f"The secret number of the {thing} is {number}.")
-    return chat_task([f"{told}\n\nWhat is the secret number of the {thing}?"], number)
-
-
-def _town_wanted(dice: Random, depth: float, text: list[str]) -> Task:
-    name, town = dice.choice(NAMES), dice.choice(TOWNS)
-    told = hidden(text, depth, f"{name} moved here from {town} a long time ago.")
-    return text_task(f"{told}\n\n{name} moved here from", town, "starts")
 
 
 # Answers that are JSON
@@ -243,10 +192,6 @@ def _call(tool: str, **arguments: Json) -> Json:
     return {"name": tool, "arguments": arguments}
 
 
-def _number(dice: Random) -> str:
-    return str(dice.randrange(1000, 10_000))
-
-
 def _sentences(dice: Random, *counts: int) -> Iterator[list[str]]:
     """Yield so many sentences each time, all of them different."""
     sentences = iter(dice.sample(FILLER, sum(counts)))
@@ -271,10 +216,8 @@ FULL_LONG = PurposeSet(
     name="full-long",
     description="21 needles at three depths in texts of 800, 1,600 and 3,200 tokens.",
     sampling={"max_tokens": 16},
-    kinds=tuple(
-        (f"needle-{tokens}", count, needles(tokens)) for tokens, count in ((800, 6), (1600, 6), (3200, 9))
-    ),
-    seed=5,
+    kinds=tuple((f"needle-{tokens}", count, needles(tokens)) for tokens, count in lengths(LONGEST)),
+    seed=SEED,
 )
 SMOKE_STRUCTURED = PurposeSet(
     name="smoke-structured",

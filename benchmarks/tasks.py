@@ -10,24 +10,18 @@ the same files.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice, product
 from pathlib import Path
 from random import Random
 
-from pytest_kvcache.records import Json
+from pytest_kvcache.prompts.needles import DEPTHS, NAMES, THINGS, TOWNS, Task, chat_task, hidden, text_task
 
 FOLDER = Path(__file__).parents[1] / "pytest_kvcache" / "prompts"
 
-NAMES = (
-    "Mira", "Jonas", "Tilda", "Oskar", "Paula", "Viktor", "Lena", "Hugo", "Clara", "Anton",
-    "Nora", "Felix", "Greta", "Simon", "Wanda", "Rufus", "Edith", "Marco", "Stella", "Bruno",
-)  # fmt: skip
-TOWNS = ("Lisbon", "Oslo", "Vienna", "Dublin", "Prague", "Madrid", "Athens", "Warsaw", "Berlin", "Rome")
 TRADES = ("baker", "painter", "doctor", "farmer", "teacher", "sailor", "lawyer", "singer")
 COLOURS = ("red", "blue", "green", "yellow", "white", "black", "brown", "grey")
-THINGS = ("lamp", "clock", "violin", "mirror", "kettle", "basket", "hammer", "ladder", "pillow", "bottle")
 FILLER = (
     "The ferry crosses the bay four times a day when the weather allows it.",
     "Behind the school there is a field where the children play after lunch.",
@@ -72,9 +66,6 @@ REPLIES = (
     "Many small towns have something of the kind.",
     "You must know the place very well.",
 )
-DEPTHS = (0.1, 0.5, 0.9)
-
-Task = dict[str, Json]
 Make = Callable[[Random, "Size"], Iterator[Task]]
 
 
@@ -227,22 +218,6 @@ MAKERS: dict[str, Make] = {
     "tool-call": calls,
     "multi-turn": conversations,
 }
-
-
-def hidden(sentences: Sequence[str], depth: float, fact: str) -> str:
-    """Return a text that says the fact at a depth (0 to 1)."""
-    place = round(depth * len(sentences))
-    return " ".join([*sentences[:place], fact, *sentences[place:]])
-
-
-def text_task(text: str, answer: Json, check: str) -> Task:
-    return {"text": text, "answer": answer, "check": check}
-
-
-def chat_task(turns: Sequence[str | None], answer: str) -> Task:
-    """Return a conversation between user and assistant; None is an answer of the model's own."""
-    roles = zip(cycle(("user", "assistant")), turns, strict=False)
-    return {"messages": [{"role": role, "content": content} for role, content in roles], "answer": answer}
 
 
 def _chain(dice: Random) -> tuple[str, tuple[str, str]]:

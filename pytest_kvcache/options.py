@@ -72,6 +72,11 @@ def add_options(parser: pytest.Parser) -> None:
         "generate at most so many tokens per prompt, whatever a set says; tasks keep theirs",
         metavar="N",
     )
+    option(
+        "--kv-context",
+        "how long the longest texts of the long-context suite are, in tokens, e.g. nearly the model's length",
+        metavar="N",
+    )
     option("--kv-report", f"where reports and the run store go (default: {DEFAULT_REPORT})", metavar="DIR")
     option(
         "--kv-cache-dir",

@@ -7,12 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from pytest_kvcache.prompts import is_fixed, load_prompt_set, shipped_prompt_sets
+from pytest_kvcache.prompts.needles import long_prompts
 from pytest_kvcache.records import PromptSet
+
+LONG_TEXTS = "full-long"
 
 
 @dataclass(frozen=True, slots=True)
 class PromptSource:
-    """Loads sets under ``--kv-prompts`` and ``--kv-max-tokens``."""
+    """Loads sets under ``--kv-prompts``, ``--kv-max-tokens`` and ``--kv-context``."""
 
     own: PromptSet | None = None
     """Takes the place of a shipped set's prompts, never of its name or sampling; tasks take that of tasks,
@@ -20,6 +23,8 @@ class PromptSource:
     max_tokens: int | None = None
     """Takes the place of a set's own, whoever set it. Tasks keep theirs: half an answer is a wrong one, and
     more room would only give a wrong one further tries."""
+    context: int | None = None
+    """How long the longest texts of ``full-long`` are, in tokens; None as they are shipped."""
 
     def load(self, declared: str | PromptSet, beside: Path, max_tokens: int | None) -> PromptSet:
         """Return a set by its name, file (relative to ``beside``) or itself; ``max_tokens`` is a marker's.
@@ -28,6 +33,8 @@ class PromptSource:
         """
         is_replaceable = isinstance(declared, str) and declared in _replaceable()
         found = _read(declared, beside) if isinstance(declared, str) else declared
+        if self.context is not None and declared == LONG_TEXTS:
+            found = replace(found, prompts=long_prompts(self.context))
         if self.own is not None and is_replaceable and self.own.is_tasks == found.is_tasks:
             found = replace(found, prompts=self.own.prompts)
         limit = max_tokens if self.max_tokens is None or found.is_tasks else self.max_tokens

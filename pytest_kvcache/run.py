@@ -68,7 +68,7 @@ class Run:
             self.policy = load_policy(settings.policy) if settings.policy else Policy()
             self.targets = make_targets(settings, self.policy)
             own = load_prompt_set(str(settings.prompts)) if settings.prompts else None
-            self._prompts = PromptSource(own, settings.max_tokens)
+            self._prompts = PromptSource(own, settings.max_tokens, settings.context)
         except UsageError as error:
             if settings.dtypes_on_command_line:
                 raise

@@ -12,6 +12,7 @@ from pytest_kvcache.cachedir import cache_directory
 from pytest_kvcache.dtypes import canonical_dtype
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.options import DEFAULT_BASELINE, DEFAULT_GOLDEN_DIR, DEFAULT_REPORT, DEFAULT_TIMEOUT
+from pytest_kvcache.prompts.needles import LONGEST_LIMIT, SHORTEST_LIMIT
 from pytest_kvcache.redact import is_secret_name
 from pytest_kvcache.surroundings import is_ci
 
@@ -37,6 +38,8 @@ class Settings:
     """Sorted (name, JSON text) pairs, as in `EngineSpec`."""
     prompts: Path | None
     max_tokens: int | None
+    context: int | None
+    """How long the longest texts of the long-context suite are, in tokens; None as they are shipped."""
     report: Path
     timeout: float
     policy: Path | None
@@ -127,6 +130,7 @@ def read_settings(config: pytest.Config) -> Settings:
         engine_args=_engine_args([line.strip() for line in arguments if line.strip()]),
         prompts=prompts,
         max_tokens=_number(text("max_tokens"), "--kv-max-tokens", int),
+        context=_context(_number(text("context"), "--kv-context", int)),
         report=path("report") or Path(config.rootpath, DEFAULT_REPORT),
         timeout=_number(text("timeout"), "--kv-timeout", float) or DEFAULT_TIMEOUT,
         policy=policy,
@@ -144,6 +148,14 @@ def _is_cache_wanted(config: pytest.Config) -> bool:
     if config.getoption("kv_cache_dir") is not None:
         return True
     return not (config.getini("kv_no_cache") or is_ci(os.environ))
+
+
+def _context(tokens: int | None) -> int | None:
+    if tokens is not None and not SHORTEST_LIMIT <= tokens <= LONGEST_LIMIT:
+        raise UsageError(
+            f"--kv-context={tokens} is out of range: give {SHORTEST_LIMIT} to {LONGEST_LIMIT} tokens"
+        )
+    return tokens
 
 
 def _split(text: str | None, flag: str) -> tuple[str, ...]:

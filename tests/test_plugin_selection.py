@@ -128,6 +128,7 @@ class TestUsageErrors:
             ((*GATE, "--kv-engine-arg=model=x"), "*is set by --kv-models*"),
             ((*GATE, "--kv-engine-arg=a=1", "--kv-engine-arg=a=2"), "*given twice*"),
             ((*GATE, "--kv-max-tokens=0"), "--kv-max-tokens=0 is not a positive whole number*"),
+            ((*GATE, "--kv-context=100"), "--kv-context=100 is out of range: give 400 to 200000 tokens"),
             ((*GATE, "--kv-timeout=soon"), "--kv-timeout=soon is not a positive number*"),
             ((*GATE, "--kv-prompts=none.jsonl"), "--kv-prompts: there is no file *none.jsonl*"),
             ((*GATE, "--kv-policy=none.toml"), "--kv-policy: there is no file *none.toml*"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from verdict_samples import prompt_set
 
+from pytest_kvcache.prompts.needles import LONGEST, SHORTEST_LIMIT, long_prompts
 from pytest_kvcache.promptsets import PromptSource
 from pytest_kvcache.records import Prompt, PromptSet, Sampling
 
@@ -46,3 +48,39 @@ def test_a_set_that_a_test_made_itself_is_treated_like_a_shipped_one() -> None:
     source = PromptSource(max_tokens=400)
     assert source.load(prompt_set(4), Path(), None).sampling.max_tokens == 400
     assert source.load(TASKS, Path(), None) == TASKS
+
+
+def test_long_texts_are_as_long_as_is_asked_for() -> None:
+    shipped = PromptSource().load("full-long", Path(), None)
+    longer = PromptSource(context=12_000).load("full-long", Path(), None)
+    assert (longer.name, longer.sampling, longer.is_tasks) == ("full-long", shipped.sampling, True)
+    assert Counter(prompt.kind for prompt in longer.prompts) == {
+        "needle-3000": 6,
+        "needle-6000": 6,
+        "needle-12000": 9,
+    }
+    words = [len(prompt.content.split()) for prompt in longer.prompts]
+    of_shipped = [len(prompt.content.split()) for prompt in shipped.prompts]
+    assert sum(words) == pytest.approx(sum(of_shipped) * 12_000 / LONGEST, rel=0.05)
+
+
+def test_long_texts_of_the_shipped_length_are_the_shipped_ones() -> None:
+    shipped = PromptSource().load("full-long", Path(), None)
+    assert PromptSource(context=LONGEST).load("full-long", Path(), None) == shipped
+
+
+@pytest.mark.parametrize("tokens", [SHORTEST_LIMIT, 20_000])
+def test_every_answer_stands_once_in_its_long_text_and_no_sentence_comes_twice(tokens: int) -> None:
+    for prompt in long_prompts(tokens):
+        text, *question = prompt.content.split("\n\n")
+        assert prompt.answer is not None
+        assert text.count(prompt.answer) == 1
+        assert question
+        sentences = text.split(". ")
+        assert len(set(sentences)) == len(sentences)
+
+
+def test_the_length_of_long_texts_changes_no_other_set() -> None:
+    source = PromptSource(context=12_000)
+    for name in ("full", "full-tasks", "smoke"):
+        assert source.load(name, Path(), None) == PromptSource().load(name, Path(), None)

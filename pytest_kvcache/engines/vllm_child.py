@@ -202,8 +202,8 @@ class VllmModel:
         if longest + max_tokens > limit:
             raise EngineError(
                 f"a prompt of {longest} tokens and {max_tokens} to generate are more than the {limit} that "
-                "the model has room for: shorten the prompt, lower --kv-max-tokens, or raise max_model_len "
-                "with --kv-engine-arg"
+                "the model has room for: shorten the prompt (--kv-context for the long texts), lower "
+                "--kv-max-tokens, or raise max_model_len with --kv-engine-arg"
             )
 
     @contextmanager
