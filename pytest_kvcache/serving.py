@@ -29,6 +29,8 @@ _RESOLVED: Mapping[str, str] = {
     "max_num_seqs": "max_num_seqs",
 }
 """Engine arguments, and the fields of `Provenance` that say what became of them."""
+_CHOSEN_BY_VLLM = -1
+"""As an argument: whatever fits."""
 
 
 def planned_conditions(
@@ -77,7 +79,7 @@ def _served_so_anyway(target: Target, condition: Condition) -> ConditionError:
 
 def _check_came_about(target: Target, condition: Condition, scores: ScoreSet, written: OutputSet) -> None:
     """Raise `EngineError` unless the condition showed; ``written`` is by the target itself."""
-    missing = {
+    missing = _resolved_otherwise(condition, scores, written) or {
         "cached_tokens": _nothing_cached,
         "cached_texts": _nothing_read_back,
         "preemptions": _nothing_preempted,
@@ -87,6 +89,19 @@ def _check_came_about(target: Target, condition: Condition, scores: ScoreSet, wr
     if missing:
         name = target.under(condition).id
         raise EngineError(f"{name}, {condition.name} of {scores.prompt_set.name}: {missing}")
+
+
+def _resolved_otherwise(condition: Condition, scores: ScoreSet, written: OutputSet) -> str | None:
+    """Say what vLLM made of a twin, if that is not what the condition asks of the target."""
+    resolved = scores.provenance
+    assert resolved is not None, "it followed texts"
+    asked = [(_RESOLVED[name], json.loads(text)) for name, text in condition.engine_args if name in _RESOLVED]
+    asked.append(("kv_cache_dtype", written.provenance.kv_cache_dtype))
+    for field, value in asked:
+        given = getattr(resolved, field)
+        if value != _CHOSEN_BY_VLLM and given != value:
+            return f"vLLM resolved {field} {given} where it asks for {value}: that compares nothing"
+    return None
 
 
 def _nothing_cached(_: Condition, scores: ScoreSet, written: OutputSet) -> str | None:

@@ -115,6 +115,16 @@ def test_a_candidate_comes_before_its_twin_whenever_their_baseline_begins_elsewh
         (PREEMPTED, {"preempts": 0}, "of 4 sequences none was preempted"),
         (PREEMPTED, {"preempts": None}, "does not tell whether a sequence was preempted"),
         (CHUNKED, {}, "its longest prompt of 3 tokens fits into one step of 64"),
+        (
+            SHIPPED["compiled"],
+            {"reports": {"enforce_eager": True}},
+            "vLLM resolved enforce_eager True where it asks for False",
+        ),
+        (
+            SHIPPED["whole"],
+            {"reports": {"chunked_prefill": True}},
+            "vLLM resolved chunked_prefill True where it asks for False",
+        ),
     ],
 )
 def test_a_condition_that_did_not_come_about_is_an_error(

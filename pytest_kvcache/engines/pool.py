@@ -89,7 +89,10 @@ class Life:
         began = time.monotonic()
         scores, counts = follow(self.engine, requests, manner, top_k=TOP_K)
         seconds = self._count("score", began, sum(len(request.token_ids) for request in requests))
-        return ScoreSet(self.spec, texts.prompt_set, texts.spec.key, scores, seconds, manner, counts)
+        resolved = self.engine.provenance
+        return ScoreSet(
+            self.spec, texts.prompt_set, texts.spec.key, scores, seconds, manner, counts, resolved
+        )
 
     def score_alone(self, texts: OutputSet) -> ScoreSet:
         """Score the beginnings of some texts again, each by itself.

@@ -203,6 +203,8 @@ class ScoreSet:
     manner: Manner | None = None
     """How the engine followed the texts; None where it only had to score them."""
     counts: Counts = Counts()
+    provenance: Provenance | None = None
+    """What the engine resolved, where it followed the texts: a twin writes none that would tell."""
 
 
 @dataclass(frozen=True, slots=True)
