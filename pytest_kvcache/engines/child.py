@@ -58,8 +58,6 @@ class ChildProcess:
         *,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.spec = spec
-        self.slot = slot
         self.log = log
         self.ended = False
         self.channel, theirs = socket.socketpair()
