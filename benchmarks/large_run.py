@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from detection.real import RealOutput, read_outputs
 from verdict_samples import PROVENANCE, QUANTIZED
 
-from pytest_kvcache import report, session, verdicts
+from pytest_kvcache import deciding, report, session, verdicts
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.plan import Target, make_plan
 from pytest_kvcache.policy import Policy
@@ -271,7 +271,7 @@ STAGES: tuple[tuple[str, Any, str], ...] = (
     ("detection", verdicts, "find_faults"),
     ("comparison", verdicts, "compare_all"),
     ("details", verdicts, "divergence_detail"),
-    ("excerpts", session, "choose_excerpts"),
+    ("excerpts", deciding, "choose_excerpts"),
     ("reports", sys.modules[__name__], "write_reports"),
 )
 """What is timed, and where its callers look it up."""

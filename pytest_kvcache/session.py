@@ -18,30 +18,27 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from pytest_kvcache import verdicts
 from pytest_kvcache.cache import GenerationCache, no_cache
 from pytest_kvcache.conditions import Condition
+from pytest_kvcache.deciding import decide
 from pytest_kvcache.dtypes import is_quantized
 from pytest_kvcache.engines import Engine, EngineFactory
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.pool import EnginePool, Life, Notify
 from pytest_kvcache.errors import EngineError, RequestError, UsageError
-from pytest_kvcache.excerpts import choose_excerpts
 from pytest_kvcache.plan import EngineJob, Plan, Request, Target, Texts, is_scored, make_plan
 from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import (
     EngineSpec,
-    Excerpt,
     Golden,
     Manner,
     OutputSet,
     PromptSet,
     Provenance,
-    ReasonCode,
     ScoreSet,
     Verdict,
     content_key,
@@ -49,6 +46,7 @@ from pytest_kvcache.records import (
 from pytest_kvcache.remaining import is_done, unfollowed, ungenerated, unscored, without_floor
 from pytest_kvcache.seeding import FindGolden, no_goldens, seed
 from pytest_kvcache.store import RunStore
+from pytest_kvcache.verdicts import Source, quantized_baseline
 
 POLL_SECONDS = 0.2
 _T = TypeVar("_T")
@@ -149,7 +147,7 @@ class Session:
         """
         resolved = outputs.provenance.kv_cache_dtype
         if target.is_baseline and outputs.provenance.kv_cache_quantized:
-            raise EngineError(verdicts.quantized_baseline(target.id, outputs))
+            raise EngineError(quantized_baseline(target.id, outputs))
         if is_quantized(target.spec.kv_cache_dtype) and not outputs.provenance.kv_cache_quantized:
             raise EngineError(
                 f"{target.id} asked for {target.spec.kv_cache_dtype} and vLLM resolved {resolved}: "
@@ -164,10 +162,18 @@ class Session:
         An engine that broke makes a verdict too, a red one; nothing is raised for it.
         """
         self._include(Request(target, tuple(prompt_sets), with_scores=True))
-        verdict, excerpts = self._decide(target, prompt_sets, policy, today)
+        verdict, excerpts = decide(self, target, prompt_sets, policy, today)
         engines = [target.spec.key, target.baseline.key]
         self._store.put_verdict(verdict, excerpts, key=content_key([engines, *(s.key for s in prompt_sets)]))
         return verdict
+
+    def source(self, target: Target, prompt_sets: Sequence[PromptSet]) -> Source:
+        """Return where the outputs of the target and of its baseline have come from."""
+        if target.baseline.golden is not None:
+            return "golden"
+        engines = (target.spec, target.baseline)
+        cached = any(self._store.is_cached(spec, s) for spec in engines for s in prompt_sets)
+        return "cached" if cached else "fresh"
 
     def live(self, target: Target) -> Engine:
         """Return the target's started engine, for work that no plan foresaw. `release` ends it.
@@ -347,76 +353,6 @@ class Session:
             time.sleep(POLL_SECONDS)
         written = self._store.outputs(writer, prompt_set)
         return written and replace(written, spec=writer)
-
-    # How verdicts come to be
-
-    def _decide(
-        self, target: Target, prompt_sets: Sequence[PromptSet], policy: Policy, today: date
-    ) -> tuple[Verdict, tuple[Excerpt, ...]]:
-        broken = ReasonCode.BASELINE_FAILED
-        try:
-            theirs = [self._given(target.of_baseline(), prompt_set) for prompt_set in prompt_sets]
-            broken = ReasonCode.ENGINE_FAILED
-            ours = [self._given(target, prompt_set) for prompt_set in prompt_sets]
-        except EngineError as error:
-            return verdicts.failed(self._identity(target, prompt_sets), broken, str(error), prompt_sets), ()
-        evidence = [_evidence(target.baseline, *both) for both in zip(theirs, ours, strict=True)]
-        verdict = verdicts.decide(
-            self._identity(target, prompt_sets),
-            evidence,
-            limits=policy.limits_for(target.spec.model),
-            known_bad=policy.known_bad_for(target.spec.model, target.variant or target.kv_dtype),
-            today=today,
-        )
-        return verdict, choose_excerpts(verdict, evidence)
-
-    def _identity(self, target: Target, prompt_sets: Sequence[PromptSet]) -> verdicts.Identity:
-        return verdicts.Identity(
-            id=target.id,
-            model=target.spec.model,
-            revision=target.spec.revision,
-            kv_dtype=target.kv_dtype,
-            variant=target.variant,
-            baseline_id=target.baseline_id,
-            source=self._source(target, prompt_sets),
-        )
-
-    def _source(
-        self, target: Target, prompt_sets: Sequence[PromptSet]
-    ) -> Literal["fresh", "cached", "golden"]:
-        if target.baseline.golden is not None:
-            return "golden"
-        engines = (target.spec, target.baseline)
-        cached = any(self._store.is_cached(spec, s) for spec in engines for s in prompt_sets)
-        return "cached" if cached else "fresh"
-
-    def _given(self, target: Target, prompt_set: PromptSet) -> _Given:
-        """Return what a side gives for a verdict, each entry read once."""
-        outputs = self.outputs(target, prompt_set)
-        if not is_scored(prompt_set):
-            return _Given(outputs)
-        scores = self.scores(target, prompt_set)
-        return _Given(outputs, scores, self.floor(target, prompt_set) if target.is_baseline else None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """What one side gives for one prompt set; scores only of sets that are scored."""
-
-    outputs: OutputSet
-    scores: ScoreSet | None = None
-    floor: ScoreSet | None = None
-
-
-def _evidence(baseline: EngineSpec, theirs: _Given, ours: _Given) -> verdicts.Evidence:
-    return verdicts.Evidence(
-        prompt_set=ours.outputs.prompt_set,
-        baseline=replace(theirs.outputs, spec=baseline),
-        candidate=ours.outputs,
-        baseline_scores=theirs.scores,
-        candidate_scores=ours.scores,
-        floor_scores=theirs.floor,
-    )
 
 
 def _check_scored(prompt_set: PromptSet) -> None:

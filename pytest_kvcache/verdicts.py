@@ -48,6 +48,9 @@ from pytest_kvcache.soundness import beside_noise, incomplete, noise_floor, not_
 
 __all__ = ["Evidence", "Identity", "decide", "failed", "outcome"]
 
+Source = Literal["fresh", "cached", "golden"]
+"""Where outputs come from: this run, an earlier one, or a golden."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -59,7 +62,7 @@ class Identity:
     kv_dtype: str
     variant: str | None
     baseline_id: str
-    source: Literal["fresh", "cached", "golden"] = "fresh"
+    source: Source = "fresh"
 
 
 def decide(
