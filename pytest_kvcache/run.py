@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kvcache.declarations import declared_marker
 from pytest_kvcache.errors import UsageError
+from pytest_kvcache.groups import read_groups
 from pytest_kvcache.plan import Request, Target, make_plan
 from pytest_kvcache.policy import Limits, Policy, load_policy
 from pytest_kvcache.progress import ProgressFile, ProgressFollower, ProgressLine
@@ -102,6 +103,7 @@ class Run:
                 find_golden=finder(self.settings.golden_dir),
                 cache=open_cache(self.settings.cache_dir, start_engine, devices, self.targets, self.policy),
                 notify=self._notify(),
+                ahead=self._workers == 1,
             )
         return self._session
 
@@ -110,6 +112,7 @@ class Run:
         from pytest_kvcache.engines.devices import DevicePool
 
         engines = {spec for target in self.targets for spec in (target.spec, target.baseline)}
+        engines |= {group.spec for group in read_groups(self.directory)}  # twins among them
         to_start = [spec for spec in engines if spec.golden is None]
         return DevicePool(max(1, min(workers, len(to_start))))
 

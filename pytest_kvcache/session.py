@@ -53,7 +53,10 @@ _T = TypeVar("_T")
 
 
 class Session:
-    """Runs the engines of a plan, at most one alive at a time in this process."""
+    """Runs the engines of a plan, at most one alive at a time in this process.
+
+    ``ahead`` says that no other process does, so that the next engine's may be started before its turn.
+    """
 
     def __init__(
         self,
@@ -65,13 +68,14 @@ class Session:
         find_golden: FindGolden = no_goldens,
         cache: GenerationCache | None = None,
         notify: Notify = lambda *_: None,
+        ahead: bool = False,
     ) -> None:
         self._plan = plan
         self._store = store
         self._find_golden = find_golden
         self._cache = cache or no_cache()
         self._attended: EngineSpec | None = None
-        self._pool = EnginePool(start_engine, devices, notify=notify, on_end=store.put_report)
+        self._pool = EnginePool(start_engine, devices, notify=notify, on_end=store.put_report, ahead=ahead)
 
     def attend(self, target: Target) -> None:
         """Say whose tests this process runs now: it may start their engine though that is reserved."""
@@ -276,7 +280,7 @@ class Session:
         )
 
     def _after(self, job: EngineJob, jobs: Sequence[EngineJob]) -> EngineSpec | None:
-        """Return whose turn it is after a job's, if only this process runs engines."""
+        """Return whose turn it probably is after a job's: what is kept of an engine may yet spare it."""
         later = (other for other in jobs if other.spec != job.spec and not is_done(other, self._store))
         return next((other.spec for other in later), None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -34,7 +36,7 @@ def mark() -> Iterator[str]:
 def factory() -> Iterator[ChildEngineFactory]:
     made = child_engine_factory(30.0, scripted.COMMAND)
     yield made
-    made.prepare()
+    made.discard()
 
 
 def turn(tmp_path: Path, spec: EngineSpec, slot: Slot = SLOT) -> Turn:
@@ -50,66 +52,85 @@ def ignore(*_: object) -> None:
     """A progress report that nobody reads."""
 
 
-def test_an_engine_begun_ahead_is_the_one_that_its_turn_gets(
+def test_two_processes_begin_together_and_each_turn_gets_its_own(
     tmp_path: Path, mark: str, factory: ChildEngineFactory
 ) -> None:
-    begun = turn(tmp_path, scripted.spec())
-    factory.prepare(begun)
-    before = supervisors(mark)
-    engine = factory(*begun, ignore)
-    assert supervisors(mark) == before
-    assert len(before) == 1
-    assert len(engine.generate(SET.prompts, SET.sampling)) == len(SET.prompts)
-    engine.close()
+    first, second = turn(tmp_path, scripted.spec()), turn(tmp_path, scripted.spec("fp8_e5m2"))
+    factory.prepare(first, second)
+    begun = supervisors(mark)
+    assert len(begun) == 2
+    for each in (first, second):
+        engine = factory(*each, ignore)
+        assert supervisors(mark) <= begun
+        assert len(engine.generate(SET.prompts, SET.sampling)) == len(SET.prompts)
+        engine.close()
     assert not processes.marked(mark)
 
 
-@pytest.mark.parametrize("differs", ["spec", "slot"])
-def test_what_was_begun_for_another_turn_is_not_used(
-    tmp_path: Path, mark: str, factory: ChildEngineFactory, differs: str
+@pytest.mark.parametrize("differs", ["spec", "slot", "environment"])
+def test_what_was_begun_otherwise_is_not_used(
+    tmp_path: Path, mark: str, factory: ChildEngineFactory, monkeypatch: pytest.MonkeyPatch, differs: str
 ) -> None:
-    factory.prepare(turn(tmp_path, scripted.spec("fp8_e5m2"), SLOT))
-    wanted = scripted.spec("auto") if differs == "spec" else scripted.spec("fp8_e5m2")
+    factory.prepare(turn(tmp_path, scripted.spec(model="other")), turn(tmp_path, scripted.spec("fp8_e5m2")))
+    begun = supervisors(mark)
+    if differs == "environment":
+        monkeypatch.setenv("VLLM_SOMETHING", "1")
+    wanted = scripted.spec("auto" if differs == "spec" else "fp8_e5m2")
     slot = Slot("cpu", (0, 0)) if differs == "slot" else SLOT
     engine = factory(*turn(tmp_path, wanted, slot), ignore)
     assert engine.provenance.kv_cache_dtype == wanted.kv_cache_dtype.replace("auto", "bfloat16")
-    assert len(supervisors(mark)) == 2
+    assert len(supervisors(mark) - begun) == 1
     engine.close()
-    factory.prepare()
+    factory.discard()
     assert not processes.marked(mark)
 
 
-def test_beginning_with_others_ends_those_whose_turn_never_came(
+def test_beginning_anew_ends_what_nobody_asked_for(
     tmp_path: Path, mark: str, factory: ChildEngineFactory
 ) -> None:
     kept, dropped, new = (turn(tmp_path, scripted.spec(model=name)) for name in ("kept", "dropped", "new"))
-    factory.prepare(kept, dropped)
+    factory.prepare(dropped, kept)
     before = supervisors(mark)
     factory.prepare(kept, new)
-    now = supervisors(mark)
-    assert (len(before), len(now), len(before & now)) == (2, 2, 1)
+    assert len(supervisors(mark)) == 1
+    assert supervisors(mark) < before
 
 
-def test_a_process_that_died_while_it_waited_is_one_line_about_that_engine(tmp_path: Path) -> None:
-    broken = ChildEngineFactory(30.0, ("false",))
-    begun = turn(tmp_path, scripted.spec(model="some/model"))
-    broken.prepare(begun)
-    with pytest.raises(
-        EngineError, match=r"engine some/model .* died while loading: it exited with status 1"
-    ):
-        broken(*begun, ignore)
+@pytest.mark.parametrize(("slot", "waiting"), [(SLOT, 0), (Slot("gpu", (0,)), 1)])
+def test_beside_an_engine_that_need_not_import_only_a_gpu_lets_another_do_so(
+    tmp_path: Path, mark: str, factory: ChildEngineFactory, slot: Slot, waiting: int
+) -> None:
+    first, second, third = (turn(tmp_path, scripted.spec(model=name), slot) for name in "abc")
+    factory.prepare(first, second)
+    factory(*first, ignore).close()
+    factory.prepare(second, third)
+    factory(*second, ignore).close()
+    assert len(supervisors(mark)) == waiting
+
+
+def test_an_engine_starts_though_its_process_died_while_it_waited(
+    tmp_path: Path, mark: str, factory: ChildEngineFactory
+) -> None:
+    first, second = (turn(tmp_path, scripted.spec(model=name)) for name in "ab")
+    factory.prepare(first, second)
+    for supervisor in supervisors(mark):
+        os.kill(supervisor, signal.SIGKILL)
+    assert not processes.left_after(mark, 10.0)
+    engine = factory(*first, ignore)
+    assert len(engine.generate(SET.prompts, SET.sampling)) == len(SET.prompts)
+    engine.close()
 
 
 def test_what_cannot_be_begun_is_told_at_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     factory = child_engine_factory(1.0)
-    begun = turn(tmp_path, scripted.spec())
-    factory.prepare(begun)
+    first, second = (turn(tmp_path, scripted.spec(model=name)) for name in "ab")
+    factory.prepare(first, second)
     with pytest.raises(EngineError, match="vllm is not installed"):
-        factory(*begun, ignore)
+        factory(*first, ignore)
 
 
-def run_two_engines(tmp_path: Path, mark: str, *, concurrent: int, cores: list[int]) -> list[int]:
+def run_two_engines(tmp_path: Path, mark: str, *, ahead: bool, cores: list[int]) -> list[int]:
     """Run a baseline and a candidate; return how many had been begun while each of them wrote."""
     seen: list[int] = []
 
@@ -122,8 +143,9 @@ def run_two_engines(tmp_path: Path, mark: str, *, concurrent: int, cores: list[i
         make_plan([Request(target, (SET,), with_scores=True)]),
         RunStore(tmp_path / "run"),
         child_engine_factory(30.0, scripted.COMMAND),
-        DevicePool(concurrent, kind="cpu", device_ids=cores, lock_dir=tmp_path),
+        DevicePool(kind="cpu", device_ids=cores, lock_dir=tmp_path),
         notify=notify,
+        ahead=ahead,
     )
     session.verdict(target, [SET], Policy(), date(2026, 1, 1))
     session.close()
@@ -132,14 +154,14 @@ def run_two_engines(tmp_path: Path, mark: str, *, concurrent: int, cores: list[i
 
 
 def test_while_one_engine_loads_and_works_the_next_ones_process_waits(tmp_path: Path, mark: str) -> None:
-    assert run_two_engines(tmp_path, mark, concurrent=1, cores=[0, 1]) == [2, 1]
+    assert run_two_engines(tmp_path, mark, ahead=True, cores=[0, 1]) == [2, 1]
 
 
-@pytest.mark.parametrize(("concurrent", "cores"), [(2, [0, 1]), (1, [0])])
-def test_none_waits_where_it_would_take_the_core_of_another(
-    tmp_path: Path, mark: str, concurrent: int, cores: list[int]
+@pytest.mark.parametrize(("ahead", "cores"), [(False, [0, 1]), (True, [0])])
+def test_none_waits_where_others_run_engines_too_or_there_is_one_core(
+    tmp_path: Path, mark: str, ahead: bool, cores: list[int]
 ) -> None:
-    assert run_two_engines(tmp_path, mark, concurrent=concurrent, cores=cores) == [1, 1]
+    assert run_two_engines(tmp_path, mark, ahead=ahead, cores=cores) == [1, 1]
 
 
 def test_an_engine_that_breaks_leaves_no_process_behind(tmp_path: Path, mark: str) -> None:
@@ -148,7 +170,8 @@ def test_an_engine_that_breaks_leaves_no_process_behind(tmp_path: Path, mark: st
         make_plan([Request(target, (SET,))]),
         RunStore(tmp_path / "run"),
         child_engine_factory(30.0, scripted.COMMAND),
-        DevicePool(1, kind="cpu", device_ids=[0, 1], lock_dir=tmp_path),
+        DevicePool(kind="cpu", device_ids=[0, 1], lock_dir=tmp_path),
+        ahead=True,
     )
     with pytest.raises(EngineError):
         session.outputs(target.of_baseline(), SET)

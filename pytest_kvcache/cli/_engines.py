@@ -56,6 +56,7 @@ def engines(requests: Sequence[Request], timeout: float) -> Iterator[tuple[Sessi
             engine_factory(timeout),
             DevicePool(),
             notify=ProgressLine(terminal),
+            ahead=True,
         )
         at_end.callback(terminal.ensure_newline)
         at_end.callback(session.close)

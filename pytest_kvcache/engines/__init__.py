@@ -84,6 +84,10 @@ class Turn(NamedTuple):
 class PreparingFactory(EngineFactory, Protocol):
     """A factory that can begin with engines before their turn: much of starting one needs no device."""
 
-    def prepare(self, *turns: Turn) -> None:
-        """Begin with engines that will probably be asked for, and end any other that was begun so."""
+    def prepare(self, turn: Turn, following: Turn) -> None:
+        """Begin with an engine whose turn has come, and with the one that will probably follow."""
+        ...
+
+    def discard(self) -> None:
+        """End what was begun and not asked for."""
         ...

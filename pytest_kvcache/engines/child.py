@@ -17,13 +17,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from pytest_kvcache.engines import ProgressReport, wire
-from pytest_kvcache.engines.devices import Slot
+from pytest_kvcache.engines import ProgressReport, Turn, wire
 from pytest_kvcache.errors import EngineError, RequestError
 from pytest_kvcache.records import (
     Counts,
@@ -52,20 +50,19 @@ class ChildProcess:
     def __init__(
         self,
         command: Sequence[str],
-        spec: EngineSpec,
-        slot: Slot,
-        log: Path,
+        turn: Turn,
         *,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str],
     ) -> None:
-        self.log = log
+        self.log = turn.log
+        self.environment = environment
         self.ended = False
         self.channel, theirs = socket.socketpair()
         lifeline, self._lifeline = os.pipe()
-        cores = ",".join(map(str, slot.cores)) or "-"
+        cores = ",".join(map(str, turn.slot.cores)) or "-"
         supervisor = [sys.executable, "-P", "-m", "pytest_kvcache.engines.supervisor", str(lifeline), cores]
         try:
-            with log.open("ab") as sink:
+            with self.log.open("ab") as sink:
                 self._process = subprocess.Popen(
                     [*supervisor, *command, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
@@ -73,12 +70,12 @@ class ChildProcess:
                     stderr=sink,
                     pass_fds=(lifeline, theirs.fileno()),
                     start_new_session=True,
-                    env={**os.environ, **slot.environment(), **(environment or {})},
+                    env=environment,
                 )
         except OSError as error:
             self.channel.close()
             os.close(self._lifeline)
-            raise EngineError(f"no engine could be started for {spec.model}: {error}") from None
+            raise EngineError(f"no engine could be started for {turn.spec.model}: {error}") from None
         finally:
             theirs.close()
             os.close(lifeline)
@@ -87,6 +84,10 @@ class ChildProcess:
     def pid(self) -> int:
         """The supervisor's."""
         return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return not self.ended and self._process.poll() is None
 
     def end(self) -> str:
         """End all its processes, wait until they are gone, and say how the program ended."""

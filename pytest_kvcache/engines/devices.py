@@ -74,7 +74,6 @@ class DevicePool:
         lock_dir: Path | None = None,
     ) -> None:
         self.kind = kind or device_kind()
-        self.concurrent = concurrent
         names = tuple(available_devices(self.kind) if device_ids is None else map(str, device_ids))
         devices = tuple(_Device(int(n) if n.isdigit() else place, n) for place, n in enumerate(names))
         self._lock_dir = lock_dir or _shared_lock_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,26 +40,40 @@ class ChildEngineFactory:
         except UsageError as error:
             raise EngineError(str(error)) from None
         request = wire.Start(spec, path, slot.device_ids, str(cache_directory()))
-        turn = Turn(spec, slot, log)
-        process = self._prepared.pop(turn, None) or self._begin(turn)
+        process = self._process(Turn(spec, slot, log))
         return ChildEngine(process, request, progress, timeout=self.timeout)
 
-    def prepare(self, *turns: Turn) -> None:
-        """Start the processes of engines whose turn will come, and end any other that was started so.
+    def prepare(self, turn: Turn, following: Turn) -> None:
+        """Start two processes that import what they need at the same time, of which the second then waits.
 
-        What goes wrong here is left for that turn, when it will go wrong again.
+        On a processor nothing is begun while an engine works that was begun ahead itself: its threads would
+        wait for each other wherever another program takes one of their cores. What goes wrong here is left
+        for the turn, when it is told or has passed.
         """
-        for turn in self._prepared.keys() - set(turns):
-            self._prepared.pop(turn).end()
+        waiting = self._prepared.pop(turn, None)
+        self.discard()
         with suppress(EngineError):
             self._check_installed()
-            for turn in turns:
-                self._prepared[turn] = self._prepared.get(turn) or self._begin(turn)
+            self._prepared[turn] = waiting or self._begin(turn)
+            if not (waiting and turn.slot.cores):
+                self._prepared[following] = self._begin(following)
+
+    def discard(self) -> None:
+        """End the processes that were started ahead and not asked for."""
+        while self._prepared:
+            self._prepared.popitem()[1].end()
+
+    def _process(self, turn: Turn) -> ChildProcess:
+        """Return the process that was started ahead, if it is as one would be now, or else a new one."""
+        waiting = self._prepared.pop(turn, None)
+        if waiting and waiting.is_alive and waiting.environment == _environment(turn.slot):
+            return waiting
+        if waiting:
+            waiting.end()
+        return self._begin(turn)
 
     def _begin(self, turn: Turn) -> ChildProcess:
-        return ChildProcess(
-            self.command, *turn, environment={"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        )
+        return ChildProcess(self.command, turn, environment=_environment(turn.slot))
 
     def _check_installed(self) -> None:
         if self.command == VLLM_COMMAND and importlib.util.find_spec("vllm") is None:
@@ -66,6 +81,10 @@ class ChildEngineFactory:
                 "vllm is not installed beside pytest: on a machine with a GPU, "
                 "pip install 'pytest-kvcache[vllm]'; for CPU, see the README"
             )
+
+
+def _environment(slot: Slot) -> dict[str, str]:
+    return {**os.environ, **slot.environment(), "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
 def child_engine_factory(timeout: float, command: tuple[str, ...] = VLLM_COMMAND) -> ChildEngineFactory:

@@ -138,8 +138,8 @@ class Life:
 class EnginePool:
     """Starts engines one after the other. ``on_end`` receives the report of each when it has ended.
 
-    Where only one engine of the run lives at a time, the process of the next is started while this one
-    loads: importing vLLM takes seconds of one core, and loading leaves others idle.
+    ``ahead`` lets the process of the next engine start while this one loads: importing vLLM takes seconds
+    of one core, and needs no device. It is of use where this pool starts all engines of the run.
     """
 
     def __init__(
@@ -149,8 +149,10 @@ class EnginePool:
         *,
         notify: Notify,
         on_end: Callable[[EngineReport], None],
+        ahead: bool,
     ) -> None:
         self._start_engine = start_engine
+        self._ahead = ahead
         self._devices = devices
         self._notify = notify
         self._on_end = on_end
@@ -201,17 +203,14 @@ class EnginePool:
         """End all that this pool has started."""
         self.release()
         if isinstance(self._start_engine, PreparingFactory):
-            self._start_engine.prepare()
+            self._start_engine.discard()
 
     def _prepare(self, turn: Turn, following: tuple[EngineSpec, Path] | None) -> None:
-        """Let this engine and the one after it import what they need at the same time, if that is of use."""
-        if not isinstance(self._start_engine, PreparingFactory):
-            return
-        turns = [turn]
-        if following and self._devices.concurrent == 1 and len(turn.slot.cores) != 1:
+        """Begin with this engine and the one after it: it gets the same slot if it needs as many units."""
+        if self._ahead and following and isinstance(self._start_engine, PreparingFactory):
             spec, log = following
-            turns += [Turn(spec, turn.slot, log)] * (units(spec) == units(turn.spec))
-        self._start_engine.prepare(*turns)
+            if len(turn.slot.cores) != 1 and units(spec) == units(turn.spec):
+                self._start_engine.prepare(turn, Turn(spec, turn.slot, log))
 
 
 def floor_requests(texts: OutputSet) -> tuple[ScoreRequest, ...]:
