@@ -13,6 +13,7 @@ from pytest_kvcache import report
 from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.golden_use import goldens_of_run
 from pytest_kvcache.performance import performances, read_rounds
+from pytest_kvcache.promptsets import LONG_TEXTS
 from pytest_kvcache.run import TARGET_PROPERTY, Run, shown
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class Ending:
                 verdicts=tuple(verdict for verdict, _ in judged),
                 excerpts=tuple(excerpt for _, excerpts in judged for excerpt in excerpts),
                 goldens=self._goldens(store, declared),
+                notes=self._notes(store, declared),
                 performance=performances(
                     self._run.targets, store.provenances(), read_rounds(store.root), self._not_measured
                 ),
@@ -127,15 +129,24 @@ class Ending:
         except KvCacheError as error:
             self._failed_to_report = True
             self._lines.append(str(error))
-        self._lines += [f"note: {note}" for note in store.notes()]
-        self._lines += [
-            f"note: the policy has limits for {model}, which is no model of this run"
-            for model in self._run.policy.limits_by_model
-            if model not in settings.models
-        ]
+        self._lines += [f"note: {note}" for note in self._notes(store, declared)]
         if self._results and self._results.goldens.unused:
             unused = ", ".join(self._results.goldens.unused)
             self._lines.append(f"note: no test uses {unused} (in {settings.golden_dir})")
+
+    def _notes(self, store: RunStore, declared: Declared) -> tuple[str, ...]:
+        settings = self._run.settings
+        notes = [
+            f"the policy has limits for {model}, which is no model of this run"
+            for model in self._run.policy.limits_by_model
+            if model not in settings.models
+        ]
+        if settings.context and LONG_TEXTS not in [used.name for used in declared.prompt_sets]:
+            notes.append(
+                f"--kv-context={settings.context} changed nothing: no selected test uses {LONG_TEXTS}, "
+                "which is of the full tier (-m kv_full)"
+            )
+        return (*store.notes(), *notes)
 
     def _goldens(self, store: RunStore, declared: Declared) -> report.Goldens:
         is_whole = declared.is_whole and not _is_narrowed(self._run.config)
@@ -160,7 +171,13 @@ def _is_narrowed(config: pytest.Config) -> bool:
     option = config.option
     settings = option.override_ini  # perhaps testpaths, or which files hold tests
     leaves_out = option.ignore or option.ignore_glob or getattr(option, "lf", False) or settings
-    return bool(leaves_out or option.kv_prompts or option.kv_max_tokens or not _is_everywhere(config))
+    return bool(
+        leaves_out
+        or option.kv_prompts
+        or option.kv_max_tokens
+        or option.kv_context
+        or not _is_everywhere(config)
+    )
 
 
 def _is_everywhere(config: pytest.Config) -> bool:

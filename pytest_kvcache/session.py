@@ -259,6 +259,7 @@ class Session:
                     self._cache.take(self._store, job)
                     if not is_done(job, self._store):
                         self._run(job, self._after(job, jobs))
+                    self._note_preemptions(job)
                     return True
         return False
 
@@ -301,7 +302,7 @@ class Session:
     def _generate(self, job: EngineJob, life: Life) -> None:
         for prompt_set in ungenerated(job, self._store):
             with self._refusal_kept(job, prompt_set):
-                self._keep_outputs(job, life.generate(prompt_set))
+                self._store.put_outputs(life.generate(prompt_set))
 
     def _score(self, job: EngineJob, life: Life) -> None:
         for texts in unscored(job, self._store):
@@ -322,14 +323,15 @@ class Session:
                 with self._refusal_kept(job, following.texts.prompt_set, following.manner):
                     self._store.put_followed(life.follow(written, following.manner))
 
-    def _keep_outputs(self, job: EngineJob, outputs: OutputSet) -> None:
-        """Keep outputs, and say so where the cache had no room for all of them at once."""
-        self._store.put_outputs(outputs)
-        if preemptions := outputs.counts.preemptions:
-            self._store.put_note(
-                f"{job.label} preempted {preemptions} times while it wrote {outputs.prompt_set.name}: its kv "
-                "cache has no room for the whole set at once, which may change outputs; give it more memory"
-            )
+    def _note_preemptions(self, job: EngineJob) -> None:
+        """Say where the cache had no room for all outputs of a set at once, whichever run wrote them."""
+        for outputs in filter(None, (self._store.outputs(job.spec, s) for s in job.generate)):
+            if preemptions := outputs.counts.preemptions:
+                name = outputs.prompt_set.name
+                self._store.put_note(
+                    f"{job.label} preempted {preemptions} times while it wrote {name}: its kv cache has no "
+                    "room for the whole set at once, which may change outputs; give it more memory"
+                )
 
     @contextmanager
     def _refusal_kept(

@@ -14,6 +14,7 @@ def test_length(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, k
 
 
 @pytest.mark.kv_smoke
+@pytest.mark.kv_full
 @pytest.mark.kv_sensitive(prompts="smoke-short")
 def test_short_answers(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits

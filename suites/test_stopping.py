@@ -8,6 +8,7 @@ import pytest_kvcache as kv
 
 
 @pytest.mark.kv_smoke
+@pytest.mark.kv_full
 @pytest.mark.kv_sensitive(prompts="smoke-stops")
 def test_stopping(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import msgspec
 import pytest
 from matrix.catalogue import SUITES, Catalogue, Control, Fault, read_catalogue
 from matrix.outcomes import Outcome, Recorded, keep, read_record, recorded
@@ -172,8 +173,17 @@ def test_repetitions_are_counted_apart_and_their_alarms_told(tmp_path: Path) -> 
         keep(Recorded("run", "smoke", date(2026, 1, 1), 60.0, 1.5, found, seed), record)
     text = page(Catalogue((), (control,)), read_record(record))
     assert "| `gqa-fp8` | smoke | 1 of 1 | - |" in text
-    assert "| `gqa-fp8` | smoke | 2 | 50% [9%, 91%] | 1: tasks (`QualityError: lost`) |" in text
-    assert "| `gqa-fp8` | full | not run | - | - |" in text
+    assert "| `gqa-fp8` | smoke | 2 | 50% [9%, 91%] | 1 | 0 | 1: tasks (`QualityError: lost`) |" in text
+    assert "| `gqa-fp8` | full | not run | - | - | - | - |" in text
+
+
+def test_a_repetition_of_which_nothing_passed_is_not_without_an_alarm(tmp_path: Path) -> None:
+    control = Control(model="ref:gqa", dtypes=("fp8",), tiers=("smoke",), repetitions={"smoke": 1})
+    record = tmp_path / "results.json"
+    skipped = msgspec.structs.replace(outcome("tasks", None, "gqa-fp8"), state="skipped")
+    keep(Recorded("run", "smoke", date(2026, 1, 1), 60.0, 1.5, (skipped,), 1), record)
+    text = page(Catalogue((), (control,)), read_record(record))
+    assert "| `gqa-fp8` | smoke | 1 | 0% [0%, 79%] | 0 | 1 | - |" in text
 
 
 SETS = {name: load_prompt_set(name) for name in shipped_prompt_sets()}

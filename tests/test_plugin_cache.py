@@ -123,6 +123,20 @@ def test_ci_runs_every_engine_unless_told_otherwise(
     assert (verdict_of(gate)["source"], started(gate)) == ("cached", [])
 
 
+def test_a_set_that_was_preempted_when_it_was_written_is_named_again(gate: pytest.Pytester) -> None:
+    notes = []
+    for expected in (BOTH, []):
+        gate.runpytest(*GATE, "--kv-engine-arg=preempts=3").assert_outcomes(passed=1)
+        assert sorted(started(gate)) == expected
+        notes.append(sorted(results(gate)["notes"]))
+    assert notes[0] == notes[1]
+    assert [note.split(":")[0] for note in notes[0]] == [
+        f"{engine} preempted 3 times while it wrote {name}"
+        for engine in ("model-auto", "model-fp8")
+        for name in ("smoke-penalised", "smoke")
+    ]
+
+
 def test_a_known_failure_is_seen_again(gate: pytest.Pytester) -> None:
     declared = known_bad(gate, model="model")
     for _ in range(2):

@@ -120,3 +120,13 @@ def test_a_candidate_that_loops_whatever_the_penalty_fails_under_each_of_them(
     args = (*GATE, "-m", tier, "-k", "not heeded", "--kv-engine-arg=candidate_script=loop")
     outcomes = suite(project, "penalties").runpytest(*args).parseoutcomes()
     assert (outcomes["passed"], outcomes["failed"]) == (tests, tests)
+
+
+def test_long_texts_that_no_selected_test_reads_are_noted(project: pytest.Pytester) -> None:
+    tests = suite(project, "long_context")
+    longer = (*GATE, "--kv-context=1000")
+    tests.runpytest(*longer, "-m", "kv_full").stdout.no_fnmatch_line("*changed nothing*")
+    project.makepyfile((SUITES / "test_stopping.py").read_text(encoding="utf-8"))
+    project.runpytest(*longer, "-k", "stopping").stdout.fnmatch_lines(
+        ["note: --kv-context=1000 changed nothing*"]
+    )

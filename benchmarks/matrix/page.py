@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from detection.markdown import code_span, markdown_table
@@ -13,7 +14,7 @@ from pytest_kvcache.measures.paired import share_interval
 PAGE = ROOT / "docs" / "matrix.md"
 FAULTS = ("fault", "class", "imitates", "injected how", "own suite", "caught by it", "others", "smoke tier")
 CONTROLS = ("control", "tier", "green tests", "red")
-REPETITIONS = ("control", "tier", "repetitions", "without an alarm", "alarms")
+REPETITIONS = ("control", "tier", "repetitions", "without an alarm", "tests passed", "skipped", "alarms")
 RUNS = ("run", "day", "minutes", "engine minutes")
 _HEAD = """\
 # The matrix
@@ -34,8 +35,9 @@ _REPETITIONS = """
 ## Healthy controls again, on other prompts
 
 Each repetition draws other prompts, and another order, for every set (`benchmarks/matrix/redrawn.py`), and
-asks both engines anew. An alarm is any red test. Repetitions of a control share prompts with one another, so
-the 95 % interval (Wilson) takes them for more independent than they are.
+asks both engines anew. An alarm is any red test, or a repetition in which none passed. Repetitions of a
+control share prompts with one another, so the 95 % interval (Wilson) takes them for more independent than
+they are.
 """
 
 
@@ -152,14 +154,18 @@ def _repeats(run: Recorded, target: str, tier: Tier) -> bool:
 
 def _repetition_row(target: str, tier: Tier, runs: Sequence[Recorded]) -> list[str]:
     if not runs:
-        return [code_span(target), tier, "not run", "-", "-"]
+        return [code_span(target), tier, "not run", *["-"] * 4]
     alarms = [(run.seed, found) for run in runs for found in run.outcomes if found.state == "failed"]
-    quiet = share_interval(len(runs) - len({seed for seed, _ in alarms}), len(runs))
+    states = Counter(found.state for run in runs for found in run.outcomes)
+    green = [run for run in runs if {found.state for found in run.outcomes} - {"skipped"} == {"passed"}]
+    quiet = share_interval(len(green), len(runs))
     return [
         code_span(target),
         tier,
         str(len(runs)),
         f"{quiet.value:.0%} [{quiet.low:.0%}, {quiet.high:.0%}]",
+        str(states["passed"]),
+        str(states["skipped"]),
         "; ".join(f"{seed}: {found.suite} ({code_span(found.message)})" for seed, found in alarms) or "-",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import cycle, islice, product
 from random import Random
 
@@ -47,6 +48,7 @@ Task = dict[str, Json]
 """A prompt with a right answer, as a line of a prompt file without its id and kind."""
 
 
+@lru_cache(maxsize=1)
 def long_prompts(tokens: int) -> tuple[Prompt, ...]:
     """Return 21 needles in texts of about a quarter, half and the whole of so many tokens.
 

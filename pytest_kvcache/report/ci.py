@@ -112,6 +112,8 @@ def _notes(results: Results) -> Iterator[str]:
             yield f"- **{_escaped(verdict.id)}** is held against goldens: {_escaped(against)}"
     for engine in failed_engines(results):
         yield f"- **{_escaped(engine.label)}** did not run: {_escaped(engine.failure or '')}"
+    for note in results.notes:
+        yield f"- {_escaped(note)}"
 
 
 def _performance(results: Results) -> Iterator[str]:

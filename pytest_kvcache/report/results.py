@@ -76,11 +76,14 @@ class Results:
     goldens: Goldens = Goldens()
     performance: tuple[Performance, ...] = ()
     """Of every target and baseline of which it is known, also without a verdict."""
+    notes: tuple[str, ...] = ()
+    """What else a reader of the verdicts should know, a line each."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "engines", tuple(map(_redacted_engine, self.engines)))
         object.__setattr__(self, "verdicts", tuple(map(_redacted_verdict, self.verdicts)))
         object.__setattr__(self, "performance", tuple(map(_redacted_performance, self.performance)))
+        object.__setattr__(self, "notes", tuple(map(redact, self.notes)))
 
     def performance_of(self, verdict: Verdict) -> Performance | None:
         """Return what the verdict's candidate holds and how fast it is; None if nothing is known of it."""
