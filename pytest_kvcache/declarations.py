@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TIERS = frozenset({"kv_smoke", "kv_full"})
 OF_CANDIDATES = frozenset({"kv_verdict", "kv_conditions"})
 """Fixtures that there are of candidates alone: a baseline is what they are held against."""
+OF_OUTPUTS = frozenset({"kv_outputs", "kv_golden", "kv_verdict"})
+"""Fixtures that look at what the target itself wrote."""
 NO_TARGET = pytest.param(None, id="no-target")
 """What a test is parametrised with that its marker admits to no target; it is deselected."""
 
@@ -78,16 +80,18 @@ def request_of(
         raise UsageError(
             f"{item.nodeid} declares conditions and does not look at them: let it use kv_conditions"
         )
-    fixtures = item.fixturenames  # type: ignore[attr-defined]
+    fixtures, ad_hoc = item.fixturenames, _takes_engine(item)  # type: ignore[attr-defined]
+    conditions = tuple(c for c in conditions if not c.obstacle) if compares_conditions(item) else ()
     declared = item.get_closest_marker("kv_sensitive") is not None or judges(item)
     return Request(
         target=parameter(item),
         prompt_sets=prompt_sets if declared else (),
+        with_outputs=not conditions or ad_hoc or not OF_OUTPUTS.isdisjoint(fixtures),
         with_baseline="kv_baseline" in fixtures,
         with_scores=judges(item) or "kv_scores" in fixtures or "kv_baseline_scores" in fixtures,
         with_golden="kv_golden" in fixtures,
-        conditions=tuple(c for c in conditions if not c.obstacle) if compares_conditions(item) else (),
-        ad_hoc=_takes_engine(item),
+        conditions=conditions,
+        ad_hoc=ad_hoc,
     )
 
 

@@ -74,7 +74,7 @@ def planned_outputs(session: Session, target: Target, prompt_sets: Sequence[Prom
     """
     planned = tuple(session.outputs(target, prompt_set) for prompt_set in prompt_sets)
     for outputs in planned:
-        session.check_resolved(target, outputs)
+        session.check_resolved(target, outputs.provenance)
     return PlannedOutputs(planned)
 
 

@@ -60,6 +60,8 @@ class Request:
 
     target: Target
     prompt_sets: tuple[PromptSet, ...]
+    with_outputs: bool = True
+    """Needs the target's own outputs."""
     with_baseline: bool = False
     """Needs the baseline's outputs for the same prompts."""
     with_scores: bool = False
@@ -74,7 +76,7 @@ class Request:
 
     @property
     def sides(self) -> tuple[Target, ...]:
-        """Whose outputs it needs: the baseline's, where it compares with them, and then the target's."""
+        """Whose engines it needs: the baseline's, where it compares with that, and then the target's."""
         if self.is_paired and not self.target.is_baseline:
             return (self.target.of_baseline(), self.target)
         return (self.target,)
@@ -181,7 +183,7 @@ def _jobs_of(request: Request) -> tuple[EngineJob, ...]:
             label=side.baseline_id if side.is_baseline else side.id,
             spec=side.spec,
             baseline=side.baseline,
-            generate=_distinct(request.prompt_sets),
+            generate=_distinct(request.prompt_sets) if request.with_outputs or side.is_baseline else (),
             score=_distinct_texts(of_baseline + of_golden if side == target else of_baseline),
             follow=_followings(request, target) if side == target else (),
             keep_alive=request.ad_hoc and side == target,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from pytest_kvcache.conditions import BATCH, Condition
 from pytest_kvcache.engines.following import first_part
@@ -44,19 +45,19 @@ def planned_conditions(
     scored = scored_sets(prompt_sets, "kv_conditions, e.g. smoke-conditions")
     for condition in conditions:
         _check_possible(target, condition)
-    outputs = [session.outputs(target, prompt_set) for prompt_set in scored]
-    for written in outputs:
-        session.check_resolved(target, written)
+    texts = [session.outputs(target.of_baseline(), prompt_set) for prompt_set in scored]
+    plain = [session.scores_under(target, prompt_set, BATCH) for prompt_set in scored]
+    for entry in plain:
+        session.check_resolved(target, _resolved(entry))
         for condition in conditions:
-            _check_other_than_resolved(target, condition, written.provenance)
-    distinct = {condition.name: condition for condition in (BATCH, *conditions)}
-    planned = []
-    for condition in distinct.values():
+            _check_other_than_resolved(target, condition, _resolved(entry))
+    planned = {BATCH.name: PlannedScores(tuple(plain))}
+    for condition in conditions:
         scores = tuple(session.scores_under(target, prompt_set, condition) for prompt_set in scored)
-        for entry, written in zip(scores, outputs, strict=True):
-            _check_came_about(target, condition, entry, written)
-        planned.append((condition.name, PlannedScores(scores)))
-    return PlannedConditions(tuple(planned))
+        for entry, written, before in zip(scores, texts, plain, strict=True):
+            _check_came_about(target, condition, _Served(entry, written, _resolved(before)))
+        planned[condition.name] = PlannedScores(scores)
+    return PlannedConditions(tuple(planned.items()))
 
 
 def _check_possible(target: Target, condition: Condition) -> None:
@@ -77,51 +78,64 @@ def _served_so_anyway(target: Target, condition: Condition) -> ConditionError:
     return ConditionError(f"{target.id} is served as {condition.name} asks anyway: nothing to compare")
 
 
-def _check_came_about(target: Target, condition: Condition, scores: ScoreSet, written: OutputSet) -> None:
-    """Raise `EngineError` unless the condition showed; ``written`` is by the target itself."""
-    missing = _resolved_otherwise(condition, scores, written) or {
+class _Served(NamedTuple):
+    """What one engine gave the texts of one prompt set under a condition."""
+
+    scores: ScoreSet
+    texts: OutputSet
+    """The baseline's, which it followed."""
+    plainly: Provenance
+    """What vLLM resolved for the target itself."""
+
+
+def _resolved(scores: ScoreSet) -> Provenance:
+    assert scores.provenance is not None, "an engine that follows says what it is"
+    return scores.provenance
+
+
+def _check_came_about(target: Target, condition: Condition, served: _Served) -> None:
+    """Raise `EngineError` unless the condition showed."""
+    missing = _resolved_otherwise(condition, served) or {
         "cached_tokens": _nothing_cached,
         "cached_texts": _nothing_read_back,
         "preemptions": _nothing_preempted,
         "max_num_batched_tokens": _nothing_cut,
         None: lambda *_: None,
-    }[condition.shown_by](condition, scores, written)
+    }[condition.shown_by](condition, served)
     if missing:
         name = target.under(condition).id
-        raise EngineError(f"{name}, {condition.name} of {scores.prompt_set.name}: {missing}")
+        raise EngineError(f"{name}, {condition.name} of {served.scores.prompt_set.name}: {missing}")
 
 
-def _resolved_otherwise(condition: Condition, scores: ScoreSet, written: OutputSet) -> str | None:
+def _resolved_otherwise(condition: Condition, served: _Served) -> str | None:
     """Say what vLLM made of a twin, if that is not what the condition asks of the target."""
-    resolved = scores.provenance
-    assert resolved is not None, "it followed texts"
     asked = [(_RESOLVED[name], json.loads(text)) for name, text in condition.engine_args if name in _RESOLVED]
-    asked.append(("kv_cache_dtype", written.provenance.kv_cache_dtype))
+    asked.append(("kv_cache_dtype", served.plainly.kv_cache_dtype))
     for field, value in asked:
-        given = getattr(resolved, field)
+        given = getattr(_resolved(served.scores), field)
         if value != _CHOSEN_BY_VLLM and given != value:
             return f"vLLM resolved {field} {given} where it asks for {value}: that compares nothing"
     return None
 
 
-def _nothing_cached(_: Condition, scores: ScoreSet, written: OutputSet) -> str | None:
-    _check_caches(written)
-    if scores.counts.cached_tokens:
+def _nothing_cached(_: Condition, served: _Served) -> str | None:
+    _check_caches(served)
+    if served.scores.counts.cached_tokens:
         return None
-    block = written.provenance.block_size
+    block = served.plainly.block_size
     return f"no prompt was read from the prefix cache; give prompts of more than {block} tokens, a block"
 
 
-def _nothing_read_back(_: Condition, scores: ScoreSet, written: OutputSet) -> str | None:
-    _check_caches(written)
-    block = written.provenance.block_size
-    prompts = {output.prompt_id: len(output.prompt_token_ids) for output in written}
+def _nothing_read_back(_: Condition, served: _Served) -> str | None:
+    _check_caches(served)
+    block = served.plainly.block_size
+    prompts = {output.prompt_id: len(output.prompt_token_ids) for output in served.texts}
     continued = [
         prompts[score.prompt_id]
-        for score in scores.scores
+        for score in served.scores.scores
         if first_part(prompts[score.prompt_id], len(score.token_ids), block) is not None
     ]
-    if continued and (scores.counts.cached_tokens or 0) > sum(continued):
+    if continued and (served.scores.counts.cached_tokens or 0) > sum(continued):
         return None
     return (
         "nothing that it had decoded was read back from the prefix cache; give longer texts, of more than "
@@ -129,32 +143,34 @@ def _nothing_read_back(_: Condition, scores: ScoreSet, written: OutputSet) -> st
     )
 
 
-def _check_caches(written: OutputSet) -> None:
+def _check_caches(served: _Served) -> None:
     """Raise `ConditionError` where vLLM has resolved prefix caching off."""
-    if not written.provenance.prefix_caching:
+    if not served.plainly.prefix_caching:
+        spec = served.scores.spec
         raise ConditionError(
-            f"vLLM resolved prefix caching off for {written.spec.model} under "
-            f"{written.spec.kv_cache_dtype}: nothing is read from it"
+            f"vLLM resolved prefix caching off for {spec.model} under {spec.kv_cache_dtype}: nothing is read "
+            "from it"
         )
 
 
-def _nothing_preempted(_: Condition, scores: ScoreSet, written: OutputSet) -> str | None:
-    if scores.counts.preemptions:
+def _nothing_preempted(_: Condition, served: _Served) -> str | None:
+    preemptions = served.scores.counts.preemptions
+    if preemptions:
         return None
-    if scores.counts.preemptions is None:
+    if preemptions is None:
         return (
             "this engine does not tell whether a sequence was preempted, so that nothing is proven; leave "
             "VLLM_ENABLE_V1_MULTIPROCESSING at 0"
         )
     return (
-        f"of {len(written)} sequences none was preempted; give more or longer prompts, or a condition of "
-        "your own with a smaller num_gpu_blocks_override"
+        f"of {len(served.texts)} sequences none was preempted; give more or longer prompts, or a condition "
+        "of your own with a smaller num_gpu_blocks_override"
     )
 
 
-def _nothing_cut(condition: Condition, _: ScoreSet, written: OutputSet) -> str | None:
+def _nothing_cut(condition: Condition, served: _Served) -> str | None:
     step = int(dict(condition.engine_args)["max_num_batched_tokens"])
-    longest = max((len(output.prompt_token_ids) for output in written), default=0)
+    longest = max((len(output.prompt_token_ids) for output in served.texts), default=0)
     if longest > step:
         return None
     return f"its longest prompt of {longest} tokens fits into one step of {step}; give longer ones"

@@ -30,7 +30,7 @@ from pytest_kvcache.engines import Engine, EngineFactory
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.pool import EnginePool, Life, Notify
 from pytest_kvcache.errors import EngineError, RequestError, UsageError
-from pytest_kvcache.plan import EngineJob, Plan, Request, Target, Texts, is_scored, make_plan
+from pytest_kvcache.plan import EngineJob, Following, Plan, Request, Target, Texts, is_scored, make_plan
 from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import (
     EngineSpec,
@@ -115,7 +115,7 @@ class Session:
         Raises as `scores` does, also where the twin that the condition needs broke.
         """
         _check_scored(prompt_set)
-        self._include(Request(target, (prompt_set,), conditions=(condition,)))
+        self._include(Request(target, (prompt_set,), conditions=(condition,), with_outputs=False))
         served, writer, manner = target.under(condition), target.baseline, condition.manner
         return self._await(
             served,
@@ -144,15 +144,15 @@ class Session:
         scores = self._store.scores(spec, prompt_set, spec)
         return Golden(spec.golden or "", outputs, scores, self._store.floor(spec, prompt_set))
 
-    def check_resolved(self, target: Target, outputs: OutputSet) -> None:
-        """Raise `EngineError` if what vLLM resolved is not what these outputs will be taken for.
+    def check_resolved(self, target: Target, provenance: Provenance) -> None:
+        """Raise `EngineError` if what vLLM resolved is not what the target will be taken for.
 
-        Verdicts check more; this is for tests that look at outputs without one.
+        Verdicts check more; this is for tests without one.
         """
-        resolved = outputs.provenance.kv_cache_dtype
-        if target.is_baseline and outputs.provenance.kv_cache_quantized:
-            raise EngineError(quantized_baseline(target.id, outputs))
-        if is_quantized(target.spec.kv_cache_dtype) and not outputs.provenance.kv_cache_quantized:
+        resolved = provenance.kv_cache_dtype
+        if target.is_baseline and provenance.kv_cache_quantized:
+            raise EngineError(quantized_baseline(target.id, target.spec, resolved))
+        if is_quantized(target.spec.kv_cache_dtype) and not provenance.kv_cache_quantized:
             raise EngineError(
                 f"{target.id} asked for {target.spec.kv_cache_dtype} and vLLM resolved {resolved}: "
                 "it tests nothing"
@@ -317,11 +317,14 @@ class Session:
                 self._store.put_floor(life.score_alone(own))
 
     def _follow(self, job: EngineJob, life: Life) -> None:
+        before: Following | None = None
         for following in unfollowed(job, self._store):
             written = self._written(following.texts)
             if written is not None:
+                warm = before == Following(following.texts, "batch")
                 with self._refusal_kept(job, following.texts.prompt_set, following.manner):
-                    self._store.put_followed(life.follow(written, following.manner))
+                    self._store.put_followed(life.follow(written, following.manner, warm=warm))
+                before = following
 
     def _note_preemptions(self, job: EngineJob) -> None:
         """Say where the cache had no room for all outputs of a set at once, whichever run wrote them."""

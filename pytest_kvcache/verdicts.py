@@ -35,6 +35,7 @@ from pytest_kvcache.records import (
     QUALITY_CODES,
     Coverage,
     DivergenceDetail,
+    EngineSpec,
     Metric,
     OutputSet,
     PromptSet,
@@ -198,10 +199,9 @@ def _declared(
 # What makes a comparison void
 
 
-def quantized_baseline(baseline_id: str, outputs: OutputSet) -> str:
-    """Return in one line why a baseline with a quantized cache is none."""
-    resolved = outputs.provenance.kv_cache_dtype
-    if outputs.spec.golden is not None:
+def quantized_baseline(baseline_id: str, spec: EngineSpec, resolved: str) -> str:
+    """Return in one line why a baseline that resolved to a quantized cache is none."""
+    if spec.golden is not None:
         return (
             f"the goldens of {baseline_id} were written with a quantized cache ({resolved}) and vouch for "
             "nobody: write them with --kv-baseline=bfloat16, and read them as golden:bfloat16"
@@ -220,7 +220,7 @@ def _obstacles(identity: Identity, evidence: Sequence[Evidence]) -> list[Reason]
 def _obstacles_of(identity: Identity, evidence: Evidence) -> Iterator[Reason]:
     ours, theirs = evidence.candidate.provenance, evidence.baseline.provenance
     if theirs.kv_cache_quantized:
-        message = quantized_baseline(identity.baseline_id, evidence.baseline)
+        message = quantized_baseline(identity.baseline_id, evidence.baseline.spec, theirs.kv_cache_dtype)
         yield Reason(ReasonCode.BASELINE_QUANTIZED, None, message)
     if ours.model_id != theirs.model_id:
         yield Reason(ReasonCode.MODEL_CHANGED, None, _other_model(evidence))

@@ -93,3 +93,13 @@ def test_the_beginning_is_decoded_on_an_empty_cache_and_the_rest_on_what_it_left
     ]
     (whole, _), _ = follow(cast(Engine, engine), [long, short], "batch", top_k=1)
     assert scores[0] == whole
+
+
+@pytest.mark.parametrize(("warm", "kept"), [(False, [False, True]), (True, [True])])
+def test_again_follows_a_batch_that_was_just_followed_without_doing_it_anew(
+    warm: bool, kept: list[bool]
+) -> None:
+    engine = Recorder()
+    text = ScoreRequest("text", (1, 2), (3, 4))
+    follow(cast(Engine, engine), [text], "again", top_k=1, warm=warm)
+    assert engine.asked == [([text], "decode", keep) for keep in kept]

@@ -51,6 +51,12 @@ def test_many_tests_of_one_condition_share_its_twin() -> None:
     assert [job.spec.engine_args for job in make_plan(requests).jobs] == [(), (), CHUNKED.engine_args]
 
 
+def test_a_target_of_which_only_conditions_are_asked_writes_nothing() -> None:
+    baseline, own = make_plan([Request(TARGET, (SMALL,), conditions=(AGAIN,), with_outputs=False)]).jobs
+    assert (baseline.generate, own.generate) == ((SMALL,), ())
+    assert own.reads == (Texts(SMALL, BASELINE),)
+
+
 def test_texts_that_are_not_scored_are_not_followed() -> None:
     _, own = make_plan([Request(TARGET, (SMALL, PENALISED), conditions=(AGAIN,))]).jobs
     assert {each.texts.prompt_set.name for each in own.follow} == {"small"}

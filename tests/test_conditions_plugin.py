@@ -102,6 +102,14 @@ def test_twins_are_reported_as_engines(project: pytest.Pytester) -> None:
     assert len(engines_started(project)) == 3
 
 
+def test_a_candidate_follows_each_text_once_per_condition_and_writes_none(project: pytest.Pytester) -> None:
+    project.makepyfile(TEST)
+    project.runpytest(*GATE).assert_outcomes(passed=1)
+    baseline, candidate = results(project)["engines"]
+    assert baseline["tokens_generated"] > 0
+    assert candidate["tokens_generated"] == 0
+
+
 @pytest.mark.parametrize("suite", ["prefix_cache", "batching", "chunked_prefill", "preemption", "compiled"])
 def test_the_shipped_suites_pass_where_no_condition_matters(project: pytest.Pytester, suite: str) -> None:
     path = Path(__file__).parents[1] / "suites" / f"test_{suite}.py"

@@ -161,7 +161,10 @@ def test_a_twin_that_would_run_as_the_target_resolved_by_itself_is_not_started(
 ) -> None:
     with pytest.raises(ConditionError, match=f"served as {condition.name} asks anyway"):
         planned_conditions(session, make_target(reports=resolved), [SMALL], [condition])
-    assert [report.label for report in RunStore(tmp_path / "run").reports()] == ["model-fp8_e4m3"]
+    assert [report.label for report in RunStore(tmp_path / "run").reports()] == [
+        "model-auto",
+        "model-fp8_e4m3",
+    ]
 
 
 def test_an_engine_that_cannot_follow_breaks_nothing_else(session: Session) -> None:

@@ -59,5 +59,6 @@ def _quantized(sets: tuple[OutputSet, ...]) -> list[Reason]:
     found = [each for each in sets if each.provenance.kv_cache_quantized]
     if not found:
         return []
-    message = quantized_baseline(f"{found[0].spec.model} under {found[0].spec.kv_cache_dtype}", found[0])
+    spec, resolved = found[0].spec, found[0].provenance.kv_cache_dtype
+    message = quantized_baseline(f"{spec.model} under {spec.kv_cache_dtype}", spec, resolved)
     return [Reason(ReasonCode.BASELINE_QUANTIZED, None, message)]

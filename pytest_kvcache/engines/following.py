@@ -11,8 +11,15 @@ from pytest_kvcache.records import Counts, Manner, Score, ScoreRequest
 Followed = tuple[tuple[Score, ...], Counts]
 
 
-def follow(engine: Engine, requests: Sequence[ScoreRequest], manner: Manner, *, top_k: int) -> Followed:
-    """Return the scores of all texts, in the requests' order, and the counts that show the manner."""
+def follow(
+    engine: Engine, requests: Sequence[ScoreRequest], manner: Manner, *, top_k: int, warm: bool = False
+) -> Followed:
+    """Return the scores of all texts, in the requests' order, and the counts that show the manner.
+
+    ``warm`` says that the engine has just followed them in a plain batch, which need not be done again then.
+    """
+    if warm and manner == "again":
+        return _on_kept_cache(engine, requests, top_k)
     return _MANNERS[manner](engine, requests, top_k)
 
 
@@ -36,6 +43,10 @@ def _batch(engine: Engine, requests: Sequence[ScoreRequest], top_k: int) -> Foll
 
 def _again(engine: Engine, requests: Sequence[ScoreRequest], top_k: int) -> Followed:
     _batch(engine, requests, top_k)
+    return _on_kept_cache(engine, requests, top_k)
+
+
+def _on_kept_cache(engine: Engine, requests: Sequence[ScoreRequest], top_k: int) -> Followed:
     return engine.score(requests, top_k=top_k, path="decode", keep_prefix_cache=True), engine.counts
 
 
@@ -61,11 +72,9 @@ def _continued(engine: Engine, requests: Sequence[ScoreRequest], top_k: int) -> 
     scores, counts = _batch(engine, begun, top_k)
     if not rests:
         return scores, counts
-    ends = {
-        score.prompt_id: score
-        for score in engine.score(rests, top_k=top_k, path="decode", keep_prefix_cache=True)
-    }
-    return tuple(_joined(score, ends.get(score.prompt_id)) for score in scores), engine.counts
+    rest, counts = _on_kept_cache(engine, rests, top_k)
+    ends = {score.prompt_id: score for score in rest}
+    return tuple(_joined(score, ends.get(score.prompt_id)) for score in scores), counts
 
 
 def _joined(begun: Score, end: Score | None) -> Score:

@@ -82,12 +82,15 @@ class Life:
         seconds = self._count("score", began, sum(len(request.token_ids) for request in requests))
         return ScoreSet(self.spec, texts.prompt_set, texts.spec.key, scores, seconds)
 
-    def follow(self, texts: OutputSet, manner: Manner) -> ScoreSet:
-        """Score all texts of an output set that have any token, by decoding along them in one manner."""
+    def follow(self, texts: OutputSet, manner: Manner, *, warm: bool = False) -> ScoreSet:
+        """Score all texts of an output set that have any token, by decoding along them in one manner.
+
+        ``warm`` says that the engine has just followed the same texts in a plain batch.
+        """
         self._begin("following")
         requests = [ScoreRequest(o.prompt_id, o.prompt_token_ids, o.token_ids) for o in texts if o.token_ids]
         began = time.monotonic()
-        scores, counts = follow(self.engine, requests, manner, top_k=TOP_K)
+        scores, counts = follow(self.engine, requests, manner, top_k=TOP_K, warm=warm)
         seconds = self._count("score", began, sum(len(request.token_ids) for request in requests))
         resolved = self.engine.provenance
         return ScoreSet(
