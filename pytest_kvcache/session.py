@@ -324,7 +324,7 @@ class Session:
                 warm = before == Following(following.texts, "batch")
                 with self._refusal_kept(job, following.texts.prompt_set, following.manner):
                     self._store.put_followed(life.follow(written, following.manner, warm=warm))
-                before = following
+                    before = following
 
     def _note_preemptions(self, job: EngineJob) -> None:
         """Say where the cache had no room for all outputs of a set at once, whichever run wrote them."""
