@@ -2,8 +2,9 @@
 
     python benchmarks/bare_vllm.py MODEL_DIR KV_DTYPE TEXTS.json
 
-Generates the smoke tier's two prompt sets in one batch each and scores the baseline's texts, which the
-run under ``auto`` writes to TEXTS.json and the others read. No plugin, no store, no detection.
+Generates what the smoke tier's verdict rests on, its three prompt sets in one batch each, and scores the
+baseline's texts, which the run under ``auto`` writes to TEXTS.json and the others read. No plugin, no store,
+no detection, no probe of how scores are read, no noise floor.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
@@ -23,12 +25,16 @@ PROMPTS = Path(__file__).parents[1] / "pytest_kvcache" / "prompts" / "smoke.json
 def main(model: str, kv_dtype: str, texts: Path) -> None:
     llm = LLM(model=model, kv_cache_dtype=kv_dtype, enforce_eager=True, kv_cache_memory_bytes=2 << 30)
     tokenizer = llm.get_tokenizer()
-    header, *lines = [json.loads(line) for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
+    header, *lines = read(PROMPTS)
+    tasks_header, *tasks = read(PROMPTS.with_name("smoke-tasks.jsonl"))
     penalised = json.loads(PROMPTS.with_name("smoke-penalised.jsonl").read_text(encoding="utf-8"))
     prompts = {line["id"]: {"prompt_token_ids": encode(tokenizer, line)} for line in lines}
     outputs = llm.generate(list(prompts.values()), sampling(header), use_tqdm=False)
     llm.reset_prefix_cache()
     llm.generate([prompts[name] for name in penalised["ids"]], sampling(penalised), use_tqdm=False)
+    llm.reset_prefix_cache()
+    asked = [{"prompt_token_ids": encode(tokenizer, line)} for line in tasks]
+    llm.generate(asked, sampling(tasks_header), use_tqdm=False)
     if kv_dtype == "auto":
         texts.write_text(
             json.dumps([list(o.prompt_token_ids) + list(o.outputs[0].token_ids) for o in outputs])
@@ -38,6 +44,10 @@ def main(model: str, kv_dtype: str, texts: Path) -> None:
     llm.generate(whole, SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=20), use_tqdm=False)
     sys.stdout.flush()
     os._exit(0)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def encode(tokenizer: object, line: dict[str, object]) -> list[int]:
