@@ -111,6 +111,7 @@ class Ending:
 
     def _write_reports(self, store: RunStore, declared: Declared) -> None:
         settings = self._run.settings
+        notes = self._notes(store, declared)
         try:
             judged = store.verdicts()
             self._results = report.Results(
@@ -120,7 +121,7 @@ class Ending:
                 verdicts=tuple(verdict for verdict, _ in judged),
                 excerpts=tuple(excerpt for _, excerpts in judged for excerpt in excerpts),
                 goldens=self._goldens(store, declared),
-                notes=self._notes(store, declared),
+                notes=notes,
                 performance=performances(
                     self._run.targets, store.provenances(), read_rounds(store.root), self._not_measured
                 ),
@@ -129,7 +130,7 @@ class Ending:
         except KvCacheError as error:
             self._failed_to_report = True
             self._lines.append(str(error))
-        self._lines += [f"note: {note}" for note in self._notes(store, declared)]
+        self._lines += [f"note: {note}" for note in notes]
         if self._results and self._results.goldens.unused:
             unused = ", ".join(self._results.goldens.unused)
             self._lines.append(f"note: no test uses {unused} (in {settings.golden_dir})")

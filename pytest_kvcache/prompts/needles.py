@@ -12,7 +12,7 @@ from pytest_kvcache.records import Json, Message, Prompt
 LONGEST = 3200
 """Tokens of the longest texts of ``full-long`` as it is shipped."""
 SHORTEST_LIMIT, LONGEST_LIMIT = 400, 200_000
-"""What may be asked for: below, there is no room at three depths; above, sentences would come twice."""
+"""What may be asked for: below, there is no room at three depths; above, different sentences run out."""
 SEED = 5
 DEPTHS = (0.1, 0.5, 0.9)
 TOKENS_PER_SENTENCE = 13
