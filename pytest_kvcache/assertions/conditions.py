@@ -8,22 +8,27 @@ from pytest_kvcache.assertions.arguments import misuse_of
 from pytest_kvcache.assertions.scores import assert_divergence_within
 from pytest_kvcache.conditions import BATCH
 from pytest_kvcache.errors import QualityError
-from pytest_kvcache.measures.divergence import count_non_finite
+from pytest_kvcache.findings import SHOWN
+from pytest_kvcache.measures.divergence import count_non_finite, divergence
 from pytest_kvcache.measures.views import kind_of
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import PlannedConditions, ReasonCode
+from pytest_kvcache.text import printable
 
 _DEFAULTS = Limits()
+_OF_DIVERGENCE = {ReasonCode.DELTA_NLL, ReasonCode.KLD, ReasonCode.SAME_TOP}
 
 
 def assert_conditions_alike(conditions: PlannedConditions, *, limits: Limits = _DEFAULTS) -> None:
     """Fail unless the candidate is proven to be near itself in a plain batch, under every other condition.
 
     ``conditions`` is what the fixture ``kv_conditions`` gives; each is held to the limits ``kld``,
-    ``delta_nll`` and ``same_top_loss`` as `assert_divergence_within` holds a candidate to its baseline. The
-    code is one of its own, so that no declaration about the candidate's divergence from its baseline excuses
-    it; figures that are no numbers, and too little evidence, keep theirs. Raises
-    :class:`~pytest_kvcache.errors.UsageError` for anything else, and where there is but the plain batch.
+    ``delta_nll`` and ``same_top_loss`` as `assert_divergence_within` holds a candidate to its baseline, and
+    every text by itself to the first two: a fault in one sequence of many moves no mean, and a healthy engine
+    keeps each text far inside. The code is one of its own, so that no declaration about the candidate's
+    divergence from its baseline excuses it; figures that are no numbers, and too little evidence, keep
+    theirs. Raises :class:`~pytest_kvcache.errors.UsageError` for anything else, and where there is but the
+    plain batch.
     """
     __tracebackhide__ = True
     with misuse_of("assert_conditions_alike"):
@@ -38,30 +43,38 @@ def assert_conditions_alike(conditions: PlannedConditions, *, limits: Limits = _
             f"log-probabilities of the candidate at {lost} positions are not finite, in a plain batch too",
             (ReasonCode.NOT_FINITE,),
         )
-    apart = list(_apart(conditions, others, limits))
+    apart = [found for name in others for found in _apart(name, conditions, limits)]
     if apart:
-        codes = dict.fromkeys(code for _, error in apart for code in _codes(error))
-        raise QualityError("\n".join(f"{name}: {error}" for name, error in apart), tuple(codes))
+        # What is proven silences what is open for want of texts.
+        proven = [each for each in apart if ReasonCode.UNDECIDED not in each.codes] or apart
+        codes = dict.fromkeys(code for each in proven for code in each.codes)
+        raise QualityError("\n".join(map(str, proven)), tuple(codes))
 
 
-def _apart(
-    conditions: PlannedConditions, names: list[str], limits: Limits
-) -> Iterator[tuple[str, QualityError]]:
-    """Yield the conditions under which the candidate is not near itself, and why."""
-    for name in names:
-        try:
-            assert_divergence_within(
-                conditions[name],
-                conditions[BATCH.name],
-                kld=limits.kld,
-                delta_nll=limits.delta_nll,
-                same_top_loss=limits.same_top_loss,
-            )
-        except QualityError as error:
-            yield name, error
+def _apart(name: str, conditions: PlannedConditions, limits: Limits) -> Iterator[QualityError]:
+    """Yield why the candidate is not near itself under one condition."""
+    here, batch = conditions[name], conditions[BATCH.name]
+    try:
+        assert_divergence_within(
+            here, batch, kld=limits.kld, delta_nll=limits.delta_nll, same_top_loss=limits.same_top_loss
+        )
+    except QualityError as error:
+        yield QualityError(f"{name}: {error}", tuple(map(_own, error.codes)))
+    texts = divergence(here, batch).texts
+    far = [text for text in texts if text.kld > limits.kld or text.delta_nll > limits.delta_nll]
+    if far:
+        far.sort(key=lambda text: text.kld, reverse=True)
+        shown = ", ".join(
+            f"{printable(text.prompt_id)} KLD {text.kld:.3f}, delta NLL {text.delta_nll:.3f}"
+            for text in far[:SHOWN]
+        )
+        yield QualityError(
+            f"{name}: by themselves {len(far)} of {len(texts)} texts are beyond a margin "
+            f"(KLD {limits.kld:.3f}, delta NLL {limits.delta_nll:.3f}); worst: {shown}",
+            (ReasonCode.CONDITIONS,),
+        )
 
 
-def _codes(error: QualityError) -> tuple[str, ...]:
-    """Return an error's codes, of which those of divergence say here that conditions are not alike."""
-    divergence = {ReasonCode.DELTA_NLL, ReasonCode.KLD, ReasonCode.SAME_TOP}
-    return tuple(ReasonCode.CONDITIONS if code in divergence else code for code in error.codes)
+def _own(code: str) -> str:
+    """Return an error's code, of which those of divergence say here that conditions are not alike."""
+    return ReasonCode.CONDITIONS if code in _OF_DIVERGENCE else code
