@@ -58,6 +58,8 @@ def test_golden(kv_outputs, kv_golden):
     pass
 """
 RECOVER_EVERY = 10
+MOST_ROUNDS = 3
+"""For each kill, before it gives up: the worker that is to die may be the one that ends earlier."""
 SECONDS = 600.0
 
 
@@ -143,8 +145,8 @@ class Project:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kill refreshes of goldens; count goldens torn or lost.")
-    parser.add_argument("--scripted", type=int, default=190, help="rounds with the scripted engine")
-    parser.add_argument("--vllm", type=int, default=10, help="rounds with real vLLM")
+    parser.add_argument("--scripted", type=int, default=190, help="kills with the scripted engine")
+    parser.add_argument("--vllm", type=int, default=10, help="kills with real vLLM")
     parser.add_argument("--model", default="gqa", help="the reference model of the real rounds")
     options = parser.parse_args()
     # On one core an engine has one thread with xdist and without: the number of threads is part of a golden.
@@ -186,9 +188,10 @@ SETS = ["few.jsonl", "few-penalised.jsonl"]
 OPENINGS = ("The capital of France is", "Water boils at", "Once upon a time", "To bake bread you need")
 
 
-def _run(project: Project, rounds: int) -> Tally:
+def _run(project: Project, kills: int) -> Tally:
+    """Go on until so many refreshes have died: one whose boundary never came is a round, and no kill."""
     tally = Tally()
-    for number, kill in enumerate(islice(_kills(project), rounds), start=1):
+    for number, kill in enumerate(islice(_kills(project), MOST_ROUNDS * kills), start=1):
         project.restore()
         died = _killed_refresh(project, kill)
         tally.rounds[kill.name] += 1
@@ -196,7 +199,10 @@ def _run(project: Project, rounds: int) -> Tally:
         _look(project, tally, f"round {number} ({kill})")
         if number % RECOVER_EVERY == 0:
             _recover(project, tally, f"round {number}")
-        print(f"\r{number} of {rounds}", end="", file=sys.stderr, flush=True)
+        dead = sum(tally.died.values())
+        print(f"\r{dead} of {kills} in {number} rounds", end="", file=sys.stderr, flush=True)
+        if dead >= kills:
+            break
     print(file=sys.stderr)
     return tally
 
