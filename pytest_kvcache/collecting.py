@@ -17,11 +17,15 @@ from pytest_kvcache.declarations import (
 )
 from pytest_kvcache.dtypes import vllm_version
 from pytest_kvcache.errors import UsageError
+from pytest_kvcache.golden_use import check_namesakes
 from pytest_kvcache.groups import group_tests, put_groups
 from pytest_kvcache.run import TARGET_PROPERTY, Run, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from pytest_kvcache.plan import Request
+    from pytest_kvcache.records import EngineSpec, PromptSet
 
 
 class Collecting:
@@ -93,28 +97,38 @@ class Collecting:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Plan all that the selected tests declare."""
-        run = self._run
-        kv_items = [item for item in session.items if is_kv(item)]
         try:
-            run.requests = [
-                request_of(item, run.prompt_sets(item), run.conditions(item)) for item in kv_items
-            ]
+            self._plan(session)
         except UsageError as error:
             self._refuse(error)
             session.items.clear()
-            return
-        for item, request in zip(kv_items, run.requests, strict=True):
+
+    def _plan(self, session: pytest.Session) -> None:
+        """Raises `UsageError` for tests that ask for what cannot be, alone or together."""
+        run = self._run
+        kv_items = [item for item in session.items if is_kv(item)]
+        requests = [request_of(item, run.prompt_sets(item), run.conditions(item)) for item in kv_items]
+        asked = list(zip(kv_items, requests, strict=True))
+        run.requests = requests
+        check_namesakes(wanted for item, request in asked for wanted in self._goldens(item, request))
+        for item, request in asked:
             item.user_properties.append((TARGET_PROPERTY, request.target.id))
         if (kv_items or self._deselected) and not session.config.option.collectonly:
+            if run.updating is not None:
+                run.requests = run.updating.plan(run.store(), asked)
             is_whole = self._is_whole and not _ignores_some(session.config)
-            declared = sum_up(kv_items, run.requests, self._deselected, all_collected=is_whole)
+            declared = sum_up(kv_items, requests, self._deselected, all_collected=is_whole)
             run.store().put_declared(declared)
             if run.is_worker:
-                nodeids = (item.nodeid for item in kv_items)
-                put_groups(run.directory, group_tests(zip(nodeids, run.requests, strict=True)))
-            if run.updating is not None:
-                asked = zip(kv_items, run.requests, strict=True)
-                run.requests = run.updating.plan(run.store(), asked)
+                put_groups(run.directory, group_tests((item.nodeid, request) for item, request in asked))
+
+    def _goldens(self, item: pytest.Item, request: Request) -> Iterator[tuple[str, EngineSpec, PromptSet]]:
+        """Give the goldens that a test reads or makes: what its set is called there, whose, and the set."""
+        names = declared_marker(item, self._run.policy).prompt_sets
+        for spec in request.goldens_read if self._run.updating is None else request.goldens:
+            for name, prompt_set in zip(names, request.prompt_sets, strict=False):
+                known_as = name if isinstance(name, str) else prompt_set.name
+                yield f"{known_as} of {item.nodeid}", spec, prompt_set
 
     def _refuse(self, error: UsageError) -> None:
         """End with exit status 4; a worker cannot, so it leaves word for the controller and runs nothing."""

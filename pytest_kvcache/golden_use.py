@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pytest_kvcache.engines.devices import platforms
+from pytest_kvcache.errors import UsageError
 from pytest_kvcache.golden import GoldenDirectory, GoldenName, name_of
 from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.records import Declared, EngineSpec, Golden, GoldenUse, PromptSet
 from pytest_kvcache.report import Goldens
 from pytest_kvcache.seeding import FindGolden
 from pytest_kvcache.store import RunStore
+from pytest_kvcache.text import printable
 
 
 def finder(root: Path) -> FindGolden:
@@ -23,6 +25,27 @@ def finder(root: Path) -> FindGolden:
         return directory.find(spec.model, spec.golden, prompt_set, platforms())
 
     return find
+
+
+def check_namesakes(wanted: Iterable[tuple[str, EngineSpec, PromptSet]]) -> None:
+    """Raise `UsageError` for two different prompt sets whose golden would be one and the same.
+
+    Each comes with what it is known by to whoever reads the line, and with the engine of its golden.
+    """
+    first: dict[GoldenName, tuple[str, PromptSet]] = {}
+    for known_by, spec, prompt_set in wanted:
+        name = GoldenName(
+            spec.model, prompt_set.name, prompt_set.sampling.max_tokens, spec.golden or "", "any"
+        )
+        other, namesake = first.setdefault(name, (known_by, prompt_set))
+        if namesake.key != prompt_set.key:
+            raise UsageError(
+                printable(
+                    f"{other} and {known_by} are different prompt sets that are both called "
+                    f"{prompt_set.name} ({name.max_tokens} tokens), and would have one golden: give one of "
+                    "them another name in the header line of its file"
+                )
+            )
 
 
 def goldens_of_run(root: Path, store: RunStore, declared: Declared, *, is_whole: bool) -> Goldens:

@@ -86,6 +86,13 @@ class Request:
         return self.with_baseline or self.with_scores or bool(self.conditions)
 
     @property
+    def goldens_read(self) -> tuple[EngineSpec, ...]:
+        """Whose goldens it reads."""
+        writers = [side.spec for side in self.sides if side.spec.golden is not None]
+        own = [self.target.golden] if self.with_golden else []
+        return tuple(dict.fromkeys(writers + own))
+
+    @property
     def goldens(self) -> tuple[EngineSpec, ...]:
         """Whose goldens it reads, or would read if its baseline were a golden."""
         baseline = [self.target.of_baseline().golden] if self.is_paired else []
@@ -215,10 +222,7 @@ def _followings(request: Request, served: Target) -> tuple[Following, ...]:
 
 
 def _goldens_of(request: Request) -> tuple[Texts, ...]:
-    writers = [side.spec for side in request.sides if side.spec.golden is not None]
-    if request.with_golden:
-        writers.append(request.target.golden)
-    return _distinct_texts([Texts(s, writer) for writer in writers for s in request.prompt_sets])
+    return _distinct_texts([Texts(s, writer) for writer in request.goldens_read for s in request.prompt_sets])
 
 
 def is_scored(prompt_set: PromptSet) -> bool:

@@ -85,12 +85,13 @@ class Refresh:
 
     def has(self, want: Want, platforms: Iterable[str]) -> bool:
         """Whether a golden was there for any of the platforms that an engine may run on."""
-        model, prompt_set = want.target.spec.model, want.prompt_set
-        tokens = prompt_set.sampling.max_tokens
-        return any(
-            GoldenName(model, prompt_set.name, tokens, want.variant, platform) in self._before
-            for platform in platforms
-        )
+        return any(name in self._before for name in _names(want, platforms))
+
+    def check_own(self, wants: Iterable[Want], platforms: Sequence[str]) -> None:
+        """Raise `GoldenError` if a golden to be made would replace another prompt set's of the same name."""
+        for want in wants:
+            for name in _names(want, platforms):
+                self._directory.check_own(name, want.prompt_set)
 
     def unfit(self, want: Want, platforms: Sequence[str], policy: Policy) -> str | None:
         """Return why a gate would refuse the golden that is there, or None if it would not."""
@@ -185,6 +186,13 @@ def check_may_write(environ: Mapping[str, str], *, allow_ci: bool) -> None:
             "goldens are not refreshed in CI (CI is set): refresh them elsewhere and commit them, "
             "or add --kv-golden-allow-ci"
         )
+
+
+def _names(want: Want, platforms: Iterable[str]) -> list[GoldenName]:
+    """Return what a golden may be called, by the platform that its engine will run on."""
+    model, prompt_set = want.target.spec.model, want.prompt_set
+    tokens = prompt_set.sampling.max_tokens
+    return [GoldenName(model, prompt_set.name, tokens, want.variant, platform) for platform in platforms]
 
 
 def _refusal(want: Want, golden: Golden, policy: Policy) -> str | None:

@@ -89,7 +89,10 @@ class Updating:
     # In every process
 
     def plan(self, store: RunStore, tests: Iterable[tuple[pytest.Item, Request]]) -> list[Request]:
-        """Keep what all kv tests need; return what is asked of engines, so that it can be made."""
+        """Keep what all kv tests need; return what is asked of engines, so that it can be made.
+
+        Raises `GoldenError` if that would replace another prompt set's golden.
+        """
         expected: dict[str, Sequence[Want]] = {}
         for item, request in tests:
             needs = wants_of(request)
@@ -97,9 +100,11 @@ class Updating:
             item.stash[_NEEDS], item.stash[_TO_MAKE] = needs, to_make
             if needs:
                 expected[item.nodeid] = needs
-        Shards(store.root).expect(expected)
         wants = merge(want for each in expected.values() for want in each)
-        return [want.request for want in wants if self._is_due(want)]
+        due = [want for want in wants if self._is_due(want)]
+        self._refresh.check_own(due, self._platforms)
+        Shards(store.root).expect(expected)
+        return [want.request for want in due]
 
     def run(self, item: pytest.Item, store: RunStore, session: Session) -> NoReturn:
         """Make what a test needs in place of running it. Raises `EngineError` if an engine breaks."""

@@ -193,6 +193,7 @@ def _remade(arguments: argparse.Namespace) -> Sequence[GoldenChange]:
 
 def _refresh(arguments: argparse.Namespace) -> int:
     from pytest_kvcache.cli._engines import make_goldens
+    from pytest_kvcache.engines.devices import platforms
     from pytest_kvcache.golden import GoldenDirectory
     from pytest_kvcache.refresh import Refresh, check_may_write
 
@@ -201,6 +202,7 @@ def _refresh(arguments: argparse.Namespace) -> int:
     directory = GoldenDirectory(arguments.kv_golden_dir)
     directory.check_writable()
     refresh = Refresh(directory)
+    refresh.check_own(wants, platforms())
     review = refresh.review(make_goldens(wants, arguments.kv_timeout), policy)
     if not arguments.json:
         _print_changes(review.changes)

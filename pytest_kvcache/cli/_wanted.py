@@ -14,11 +14,12 @@ from pytest_kvcache.engines.devices import platforms
 from pytest_kvcache.errors import GoldenError, UsageError
 from pytest_kvcache.files import slug
 from pytest_kvcache.golden import GoldenDirectory, GoldenName, read
+from pytest_kvcache.golden_use import check_namesakes
 from pytest_kvcache.models import check_model
 from pytest_kvcache.plan import Target, is_scored
 from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.records import EngineSpec, Golden, PromptSet
-from pytest_kvcache.refresh import Want
+from pytest_kvcache.refresh import Want, merge
 
 
 def again(directory: GoldenDirectory, files: Sequence[Path]) -> tuple[Want, ...]:
@@ -41,11 +42,14 @@ def again(directory: GoldenDirectory, files: Sequence[Path]) -> tuple[Want, ...]
 def new(models: Iterable[str], dtypes: Iterable[str], prompt_sets: Iterable[str]) -> tuple[Want, ...]:
     """Return what makes the goldens of every model under every kv dtype for every prompt set.
 
-    Prompt sets are shipped ones by their name, or files. Raises `UsageError` for what does not exist.
+    Prompt sets are shipped ones by their name, or files. Raises `UsageError` for what does not exist, and for
+    two sets of one name.
     """
-    sets = [load_prompt_set(name) for name in prompt_sets]
+    sets = [(name, load_prompt_set(name)) for name in prompt_sets]
     specs = dict.fromkeys(EngineSpec(model, check_dtype(dtype)) for model, dtype in product(models, dtypes))
-    return tuple(_want(spec, spec.kv_cache_dtype, prompt_set) for spec in specs for prompt_set in sets)
+    wants = [(name, _want(spec, spec.kv_cache_dtype, each)) for spec in specs for name, each in sets]
+    check_namesakes((name, want.target.golden, want.prompt_set) for name, want in wants)
+    return merge(want for _, want in wants)
 
 
 def want_again(golden: Golden) -> Want:

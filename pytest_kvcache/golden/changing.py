@@ -76,14 +76,17 @@ def _by_name(goldens: Iterable[Golden]) -> dict[GoldenName, Golden]:
     for golden in goldens:
         name = name_of(golden)
         if name in wanted:
-            raise GoldenError(
-                printable(
-                    f"{wanted[name].outputs.spec.model} and {golden.outputs.spec.model} would both be the "
-                    f"golden of {name}; keep one of them in another directory (--kv-golden-dir)"
-                )
-            )
+            raise _clash(name, wanted[name], golden)
         wanted[name] = golden
     return wanted
+
+
+def _clash(name: GoldenName, one: Golden, other: Golden) -> GoldenError:
+    first, second = (f"{golden.outputs.spec.model} {golden.variant}" for golden in (one, other))
+    who, advice = f"{first} and {second}", "keep one of them in another directory (--kv-golden-dir)"
+    if first == second:
+        who, advice = f"two goldens of {first}", "give one of the prompt sets another name in its header line"
+    return GoldenError(printable(f"{who} would both be the golden of {name}; {advice}"))
 
 
 @contextmanager

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden.changing import commit, remove, remove_leftovers
-from pytest_kvcache.golden.finding import check_prompt_set, check_subject, digest_at, golden_at, missing
+from pytest_kvcache.golden.finding import (
+    check_own,
+    check_prompt_set,
+    check_subject,
+    digest_at,
+    golden_at,
+    missing,
+)
 from pytest_kvcache.golden.leftovers import Problem, leftovers
 from pytest_kvcache.golden.names import TEXT_SUFFIX, GoldenName, name_from, name_of
 from pytest_kvcache.golden.places import Listing, check_writable, listing, locked
@@ -56,6 +63,14 @@ class GoldenDirectory:
     def get(self, name: GoldenName) -> Golden | None:
         """Return a golden, or None if there is none. Raises GoldenError if it is damaged or misnamed."""
         return golden_at(self.root, name)
+
+    def check_own(self, name: GoldenName, prompt_set: PromptSet) -> None:
+        """Raise GoldenError if the golden of that name is another prompt set's, as far as it can be read."""
+        golden = None
+        with suppress(GoldenError):
+            golden = self.get(name)
+        if golden is not None:
+            check_own(self.path(name), golden.prompt_set, prompt_set)
 
     def digest(self, name: GoldenName) -> str | None:
         """Return the SHA-256 of a golden's text file, or None if there is none."""

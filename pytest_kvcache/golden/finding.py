@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError
@@ -12,11 +13,13 @@ from pytest_kvcache.golden.names import GoldenName, name_of
 from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES
 from pytest_kvcache.golden.places import is_there
 from pytest_kvcache.golden.reading import content, read, refusal
-from pytest_kvcache.records import Golden, PromptSet
+from pytest_kvcache.records import Golden, Prompt, PromptSet
 from pytest_kvcache.text import listed, printable
 
 _SHOWN = 3
 """How many prompts or goldens a message names."""
+_UNNAMED = re.compile(r"line-[0-9]+")
+"""The id of a prompt that has none: its line."""
 
 
 def golden_at(root: Path, name: GoldenName) -> Golden | None:
@@ -60,8 +63,20 @@ def missing(root: Path, wanted: Sequence[GoldenName], there: Sequence[GoldenName
     )
 
 
+def check_own(path: Path, golden: PromptSet, wanted: PromptSet) -> None:
+    """Raise GoldenError if a golden is another prompt set's of that name: one without a common prompt."""
+    if _marks(golden).isdisjoint(_marks(wanted)):
+        raise refusal(
+            path,
+            f"this is the golden of another prompt set that is called {wanted.name} too: they share no prompt",
+            "give one of the two another name in the header line of its file, or another --kv-golden-dir; "
+            "if this set was written anew, delete the golden first",
+        )
+
+
 def check_prompt_set(path: Path, golden: PromptSet, wanted: PromptSet) -> None:
     """Raise GoldenError, saying what differs, if a golden is of other prompts or sampling than wanted."""
+    check_own(path, golden, wanted)
     if golden.key != wanted.key:
         raise refusal(
             path,
@@ -79,6 +94,12 @@ def prompt_changes(old: PromptSet, new: PromptSet) -> dict[str, list[str]]:
         "gone": [name for name in before if name not in after],
     }
     return {kind: names for kind, names in kinds.items() if names}
+
+
+def _marks(prompt_set: PromptSet) -> set[str | Prompt]:
+    """Return what its prompts are known by: what they ask, and the ids that somebody gave them."""
+    named = {prompt.id for prompt in prompt_set.prompts if not _UNNAMED.fullmatch(prompt.id)}
+    return named | {replace(prompt, id="") for prompt in prompt_set.prompts}
 
 
 def _changes(old: PromptSet, new: PromptSet) -> str:
