@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_kvcache.engines.devices import platforms
-from pytest_kvcache.errors import UsageError
+from pytest_kvcache.errors import GoldenError, UsageError
 from pytest_kvcache.golden import GoldenDirectory, GoldenName, name_of
 from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.records import Declared, EngineSpec, Golden, GoldenUse, PromptSet
@@ -57,7 +58,9 @@ def goldens_of_run(root: Path, store: RunStore, declared: Declared, *, is_whole:
     used = {name_of(Golden(of.spec.golden or "", of, None, None)) for of in store.read_goldens()}
     if not (used and is_whole):
         return Goldens(_files(used))
-    return Goldens(_files(used), _files(_unasked(GoldenDirectory(root), declared) - used))
+    directory = GoldenDirectory(root)
+    unused = _unasked(directory, declared) - used
+    return Goldens(_files(used), _files(unused), _digests(directory, unused))
 
 
 def _unasked(directory: GoldenDirectory, declared: Declared) -> set[GoldenName]:
@@ -80,6 +83,16 @@ def _is_of_shipped_set(name: GoldenName) -> bool:
 def _name(use: GoldenUse, platform: str) -> GoldenName:
     prompts = use.prompt_set
     return GoldenName(use.spec.model, prompts.name, prompts.max_tokens, use.spec.golden or "", platform)
+
+
+def _digests(directory: GoldenDirectory, names: Iterable[GoldenName]) -> dict[str, str]:
+    """Return the digests of goldens by their files; none of what cannot be read, which nobody may delete."""
+    digests = {}
+    for name in names:
+        with suppress(GoldenError):
+            if digest := directory.digest(name):
+                digests[name.path(Path()).as_posix()] = digest
+    return dict(sorted(digests.items()))
 
 
 def _files(names: Iterable[GoldenName]) -> tuple[str, ...]:

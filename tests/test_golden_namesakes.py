@@ -67,7 +67,7 @@ def test_a_part_of_the_tests_does_not_replace_the_others_golden(teams: pytest.Py
     assert goldens(teams) == before
     assert engines_started(teams) == started
     [line] = [line for line in result.errlines if "own-256.fp8_e4m3.cpu.json" in line]
-    assert "the golden of another prompt set that is called own too" in line
+    assert "the golden of another prompt set called own too" in line
     assert "another name in the header line" in line
     assert "delete the golden first" in line
 
@@ -75,7 +75,7 @@ def test_a_part_of_the_tests_does_not_replace_the_others_golden(teams: pytest.Py
 def test_a_gate_does_not_advise_to_replace_another_sets_golden(teams: pytest.Pytester) -> None:
     teams.runpytest(*ALONE, ALL, "a")
     result = teams.runpytest(*ALONE, "b")
-    result.stdout.fnmatch_lines(["*the golden of another prompt set that is called own too*"])
+    result.stdout.fnmatch_lines(["*the golden of another prompt set called own too*"])
     result.stdout.no_fnmatch_line("*--kv-golden-update=all*")
 
 
@@ -150,5 +150,5 @@ class TestCommand:
         before = path.read_bytes()
         capsys.readouterr()
         assert kvcache(*self.new, "--prompts=b/own.jsonl") == 2
-        assert "another prompt set that is called own too" in only_line(capsys)
+        assert "another prompt set called own too" in only_line(capsys)
         assert path.read_bytes() == before

@@ -6,6 +6,7 @@ The engines are scripted; what is proven here is the plugin, not vLLM.
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -228,7 +229,8 @@ class TestUnused:
             "scripted--model/smoke-160.auto.cpu.json",
             "scripted--model/smoke-penalised-128.auto.cpu.json",
         ]
-        assert (with_more.path / "golden/scripted--model/old-160.auto.cpu.json").exists()
+        file = with_more.path / "golden/scripted--model/old-160.auto.cpu.json"
+        assert goldens["unused_sha256"] == {goldens["unused"][0]: sha256(file.read_bytes()).hexdigest()}
 
     def test_a_shipped_set_may_be_used_by_a_shipped_suite(self, gate: pytest.Pytester) -> None:
         keep_goldens(gate, "smoke-tasks")
@@ -315,7 +317,7 @@ class TestUnused:
 
     def test_a_run_without_goldens_tells_nothing(self, with_more: pytest.Pytester) -> None:
         with_more.runpytest(*GATE).assert_outcomes(passed=1)
-        assert results(with_more)["goldens"] == {"used": [], "unused": None}
+        assert results(with_more)["goldens"] == {"used": [], "unused": None, "unused_sha256": None}
 
 
 def renamed(golden: Golden, name: str) -> Golden:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_kvcache.errors import UsageError
@@ -45,11 +46,21 @@ def chosen(directory: GoldenDirectory, files: Sequence[Path]) -> dict[GoldenName
     return {known[path]: path for path in named(known, files, directory.root)}
 
 
-def unused(directory: GoldenDirectory, results: Path) -> tuple[GoldenName, ...]:
-    """Return the goldens that a run did not use, as its results say, and that are still there.
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """The goldens that a run did not use, and that are still there."""
 
-    Raises `UsageError` for results that cannot be read, or are of a run that cannot know: a partial one,
-    one without goldens, or with those of another directory.
+    names: tuple[GoldenName, ...]
+    """As they were then."""
+    changed: tuple[GoldenName, ...]
+    """Changed since, so that the run says nothing of them."""
+
+
+def unused(directory: GoldenDirectory, results: Path) -> Unused:
+    """Return the goldens that a run did not use, as its results say.
+
+    Raises `UsageError` for results that cannot be read, are of an older version, or of a run that cannot
+    know: a partial one, one without goldens, or with those of another directory.
     """
     again = "run all tests with --kv-baseline=golden, then prune"
     try:
@@ -65,7 +76,15 @@ def unused(directory: GoldenDirectory, results: Path) -> tuple[GoldenName, ...]:
             raise UsageError(
                 f"the run of {results} used {file}, not in {directory.root}: check --kv-golden-dir"
             )
-    return tuple(name for file, name in there.items() if file in goldens.unused)
+    if goldens.unused and goldens.unused_sha256 is None:
+        raise UsageError(
+            f"the run of {results} was one of an older pytest-kvcache, which did not note what the unused "
+            f"goldens held: {again}"
+        )
+    digests = goldens.unused_sha256 or {}
+    found = {name: digests.get(file) for file, name in there.items() if file in goldens.unused}
+    same = tuple(name for name, digest in found.items() if directory.digest(name) == digest)
+    return Unused(same, tuple(name for name in found if name not in same))
 
 
 def _meant(places: Mapping[Path, Path], file: Path) -> list[Path]:

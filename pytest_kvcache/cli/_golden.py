@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pytest_kvcache.cli._common import (
     FINDING,
     FINE,
+    UNUSABLE,
     add_action,
     add_group,
     names,
@@ -145,16 +146,22 @@ def _prune(arguments: argparse.Namespace) -> int:
     from pytest_kvcache.golden.leftovers import leftovers
 
     directory = existing(arguments.kv_golden_dir)
-    names = unused(directory, arguments.results)
-    paths = [*map(directory.path, names), *(leftover.path for leftover in leftovers(directory.root))]
+    found = unused(directory, arguments.results)
+    paths = [*map(directory.path, found.names), *(leftover.path for leftover in leftovers(directory.root))]
+    changed = [str(directory.path(name)) for name in found.changed]
     if arguments.delete:
-        directory.remove(names)
+        directory.remove(found.names)
         directory.remove_leftovers()
     if arguments.json:
-        print_json({"unused": [str(path) for path in paths], "deleted": arguments.delete})
+        unused_paths = [str(path) for path in paths]
+        print_json({"unused": unused_paths, "changed": changed, "deleted": arguments.delete})
     else:
         what = "deleted" if arguments.delete else "unused"
         print_lines([f"{what}: {path}" for path in paths] or ["nothing is unused"])
+    for path in changed:
+        say(f"kvcache: {path} has changed since that run and is left as it is: run all tests again")
+    if changed:
+        return UNUSABLE
     if paths and not arguments.delete:
         say("kvcache: nothing was deleted: add --delete for that")
         return FINDING

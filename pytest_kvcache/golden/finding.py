@@ -68,7 +68,7 @@ def check_own(path: Path, golden: PromptSet, wanted: PromptSet) -> None:
     if _marks(golden).isdisjoint(_marks(wanted)):
         raise refusal(
             path,
-            f"this is the golden of another prompt set that is called {wanted.name} too: they share no prompt",
+            f"this is the golden of another prompt set called {wanted.name} too: they share no prompt",
             "give one of the two another name in the header line of its file, or another --kv-golden-dir; "
             "if this set was written anew, delete the golden first",
         )

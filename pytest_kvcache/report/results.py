@@ -62,6 +62,8 @@ class Goldens:
     unused: tuple[str, ...] | None = None
     """Of this run's models and variants, and asked for by none of its tests; None if the run cannot know:
     it left tests out, or read no goldens."""
+    unused_sha256: dict[str, str] | None = None
+    """Of the text of each unused golden, as it was; None in results of an older version."""
 
 
 @dataclass(frozen=True, slots=True)
