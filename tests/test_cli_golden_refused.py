@@ -83,6 +83,19 @@ def test_a_refresh_that_is_asked_for_wrongly_is_refused(
     assert not engines_started()
 
 
+@pytest.mark.parametrize("action", ["diff", "refresh"])
+def test_no_engine_is_given_the_mark_of_a_secret_in_its_place(
+    action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = commit(own_set(), hf_overrides={"api_key": "hidden-from-goldens"}, says="hello")
+    capsys.readouterr()
+    assert kvcache(action) == 2
+    line = only_line(capsys)
+    assert f"{path}: the engine argument hf_overrides held a secret" in line
+    assert "pytest --kv-golden-update=all" in line
+    assert not engines_started()
+
+
 def test_a_model_that_is_gone_is_named(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commit(own_set())
     change(OWN, model=str(repository / "gone"))

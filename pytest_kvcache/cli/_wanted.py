@@ -19,14 +19,17 @@ from pytest_kvcache.models import check_model
 from pytest_kvcache.plan import Target, is_scored
 from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.records import EngineSpec, Golden, PromptSet
+from pytest_kvcache.redact import HIDDEN
 from pytest_kvcache.refresh import Want, merge
+from pytest_kvcache.text import listed
 
 
 def again(directory: GoldenDirectory, files: Sequence[Path]) -> tuple[Want, ...]:
     """Return what makes the goldens in ``files`` anew, or all that this machine can make.
 
     Those of another platform are left out if they are not named, and that is said. Raises `UsageError`
-    if they are named, if nothing is left, and if a golden's model is not there.
+    if they are named, if nothing is left, if a golden's model is not there, and if an engine argument of one
+    held a secret.
     """
     goldens = chosen(directory, files)
     for name in [name for name in goldens if name.platform not in platforms()]:
@@ -36,7 +39,10 @@ def again(directory: GoldenDirectory, files: Sequence[Path]) -> tuple[Want, ...]
         say(f"kvcache: {elsewhere}: it is left as it is")
     if not goldens:
         raise UsageError(f"no golden in {directory.root} is of this machine's platform: nothing can be made")
-    return tuple(want_again(_read(path, name)) for name, path in goldens.items())
+    there = {path: _read(path, name) for name, path in goldens.items()}
+    for path, golden in there.items():
+        _check_nothing_hidden(path, golden.outputs.spec)
+    return tuple(map(want_again, there.values()))
 
 
 def new(models: Iterable[str], dtypes: Iterable[str], prompt_sets: Iterable[str]) -> tuple[Want, ...]:
@@ -95,6 +101,17 @@ def _want(spec: EngineSpec, variant: str, prompt_set: PromptSet, *, logprobs: bo
         baseline_id=name,
     )
     return Want(target, prompt_set, may_be_baseline(variant, spec), logprobs)
+
+
+def _check_nothing_hidden(path: Path, spec: EngineSpec) -> None:
+    """Raise `UsageError` if an engine of ``spec`` would be given the mark of a secret in its place."""
+    hidden = [name for name, value in spec.engine_args if HIDDEN in value]
+    hidden += ["revision"] if HIDDEN in (spec.revision or "") else []
+    if hidden:
+        raise UsageError(
+            f"{path}: the engine argument {listed(hidden)} held a secret, which no golden keeps: give it in "
+            "the environment (HF_TOKEN) and refresh with pytest --kv-golden-update=all"
+        )
 
 
 def _read(path: Path, name: GoldenName) -> Golden:
