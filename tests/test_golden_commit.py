@@ -153,6 +153,11 @@ class TestCommit:
         with pytest.raises(GoldenError, match="would have the same name"):
             found(directory, other)
 
+    def test_two_sets_of_one_name_are_told_apart(self, directory: GoldenDirectory) -> None:
+        longer = golden(prompt_set(9))
+        with pytest.raises(GoldenError, match="two prompt sets or variants of ref:gqa would both be"):
+            directory.commit([OLD, longer])
+
     def test_what_a_killed_writer_left_is_removed(self, directory: GoldenDirectory) -> None:
         directory.commit([OLD])
         folder = directory.path(NAME).parent

@@ -5,6 +5,7 @@ The engines are scripted; what is proven here is the plugin, not vLLM.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -15,6 +16,7 @@ from golden_project import keep_goldens
 from plugin_project import BROKEN, GATE, VERDICT_TEST, engines_started, results
 
 from pytest_kvcache import cli
+from pytest_kvcache.prompts import load_prompt_set
 from pytest_kvcache.records import Golden
 
 FROM_GOLDEN = (*GATE, "--kv-baseline=golden")
@@ -114,7 +116,8 @@ class TestAsBaseline:
         assert "Traceback" not in result.stdout.str()
 
     def test_a_changed_prompt_set_is_red_with_the_command_to_accept_it(self, gate: pytest.Pytester) -> None:
-        (gate.path / "own.jsonl").write_text('{"id": "a", "text": "One"}\n{"id": "b", "text": "Two"}\n')
+        prompts = [{"id": load_prompt_set("smoke").prompts[0].id, "text": "One"}, {"id": "b", "text": "Two"}]
+        (gate.path / "own.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
         result = gate.runpytest(*FROM_GOLDEN, "--kv-prompts=own.jsonl")
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(["*prompt set smoke is no longer what it was written for*refresh*"])

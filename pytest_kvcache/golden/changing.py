@@ -82,10 +82,10 @@ def _by_name(goldens: Iterable[Golden]) -> dict[GoldenName, Golden]:
 
 
 def _clash(name: GoldenName, one: Golden, other: Golden) -> GoldenError:
-    first, second = (f"{golden.outputs.spec.model} {golden.variant}" for golden in (one, other))
+    first, second = (golden.outputs.spec.model for golden in (one, other))
     who, advice = f"{first} and {second}", "keep one of them in another directory (--kv-golden-dir)"
     if first == second:
-        who, advice = f"two goldens of {first}", "give one of the prompt sets another name in its header line"
+        who, advice = f"two prompt sets or variants of {first}", "give one of them another name"
     return GoldenError(printable(f"{who} would both be the golden of {name}; {advice}"))
 
 
