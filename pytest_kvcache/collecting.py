@@ -110,7 +110,8 @@ class Collecting:
         requests = [request_of(item, run.prompt_sets(item), run.conditions(item)) for item in kv_items]
         asked = list(zip(kv_items, requests, strict=True))
         run.requests = requests
-        check_namesakes(wanted for item, request in asked for wanted in self._goldens(item, request))
+        goldens = (golden for item, request in asked for golden in self._goldens(item, request))
+        check_namesakes(goldens, session.config.rootpath)
         for item, request in asked:
             item.user_properties.append((TARGET_PROPERTY, request.target.id))
         if (kv_items or self._deselected) and not session.config.option.collectonly:

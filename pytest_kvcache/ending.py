@@ -150,8 +150,10 @@ class Ending:
         return (*store.notes(), *notes)
 
     def _goldens(self, store: RunStore, declared: Declared) -> report.Goldens:
-        is_whole = declared.is_whole and not _is_narrowed(self._run.config)
-        return goldens_of_run(self._run.settings.golden_dir, store, declared, is_whole=is_whole)
+        config = self._run.config
+        is_whole = declared.is_whole and not _is_narrowed(config)
+        golden_dir = self._run.settings.golden_dir
+        return goldens_of_run(golden_dir, config.rootpath, store, declared, is_whole=is_whole)
 
     def _run_info(self, declared: Declared, verdicts: int) -> report.RunInfo:
         option = self._run.config.option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,22 @@ def is_local(model: str) -> bool:
     return Path(model).expanduser().exists() or model.startswith(("/", "./", "../", "~"))
 
 
+def kept_name(model: str, project: Path) -> str:
+    """Return the name under which goldens keep a model: of a directory its path below ``project``, if it lies
+    there, else its last component, so that it is the same however and on whichever machine it is named."""
+    if model.startswith("ref:") or not is_local(model):
+        return model
+    named = _absolute(Path(model).expanduser())
+    # A link within the project is kept as it is called there; one that leads into it is followed.
+    for place, above in (
+        (named, _absolute(project)),
+        (named.parent.resolve() / named.name, project.resolve()),
+    ):
+        if above in place.parents:
+            return place.relative_to(above).as_posix()
+    return named.name
+
+
 def locate_model(model: str, progress: Callable[[str], None]) -> str:
     """Return what vLLM is to load: a directory, built first if it is a reference model, or the hub id.
 
@@ -42,6 +59,10 @@ def locate_model(model: str, progress: Callable[[str], None]) -> str:
 
         return str(refmodels.ensure(model.removeprefix("ref:"), progress=progress))
     return str(Path(model).expanduser().resolve()) if is_local(model) else model
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _check_directory(directory: Path) -> None:

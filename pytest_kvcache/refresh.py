@@ -13,8 +13,9 @@ from pathlib import Path
 
 from pytest_kvcache.dtypes import is_quantized
 from pytest_kvcache.errors import GoldenError, UsageError
-from pytest_kvcache.golden import GoldenDirectory, GoldenName, as_kept, name_of
+from pytest_kvcache.golden import GoldenDirectory, GoldenName, as_kept, name_of, named
 from pytest_kvcache.golden_diff import GoldenChange, compare_goldens, refusals
+from pytest_kvcache.models import kept_name
 from pytest_kvcache.plan import Request, Target, is_scored
 from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import Golden, PromptSet, ScoreSet, content_key
@@ -79,32 +80,36 @@ class Review:
 class Refresh:
     """One refresh of a golden directory, from what is there at its beginning to what is written."""
 
-    def __init__(self, directory: GoldenDirectory) -> None:
+    def __init__(self, directory: GoldenDirectory, project: Path | None = None) -> None:
+        """``project`` is pytest's root directory, as to `kept_name`; by default the working directory."""
         self._directory = directory
+        self._project = project or Path()
         self._before = {name: _digest(directory, name) for name in directory.names()}
 
     def has(self, want: Want, platforms: Iterable[str]) -> bool:
         """Whether a golden was there for any of the platforms that an engine may run on."""
-        return any(name in self._before for name in _names(want, platforms))
+        return any(name in self._before for name in self._names(want, platforms))
 
     def check_own(self, wants: Iterable[Want], platforms: Sequence[str]) -> None:
         """Raise `GoldenError` if a golden to be made would replace another prompt set's of the same name."""
         for want in wants:
-            for name in _names(want, platforms):
+            for name in self._names(want, platforms):
                 self._directory.check_own(name, want.prompt_set)
 
     def unfit(self, want: Want, platforms: Sequence[str], policy: Policy) -> str | None:
         """Return why a gate would refuse the golden that is there, or None if it would not."""
         spec = want.target.spec
         try:
-            golden = self._directory.find(spec.model, want.variant, want.prompt_set, platforms)
+            model = kept_name(spec.model, self._project)
+            golden = self._directory.find(model, want.variant, want.prompt_set, platforms)
         except GoldenError as error:
             return str(error)
         return refusals(golden, policy.limits_for(spec.model), want.is_baseline)
 
     def review(self, made: Iterable[tuple[Want, Golden]], policy: Policy) -> Review:
         """Compare new goldens with those that are there, and look for what may not be blessed."""
-        pairs = sorted(made, key=lambda pair: str(name_of(pair[1])))
+        kept = ((want, self._named(golden)) for want, golden in made)
+        pairs = sorted(kept, key=lambda pair: str(name_of(pair[1])))
         return Review(
             goldens=tuple(golden for _, golden in pairs),
             changes=tuple(self._change(golden) for _, golden in pairs),
@@ -123,6 +128,17 @@ class Refresh:
         return self._directory.commit(
             review.goldens, expected={name: self._before.get(name) for name in names}
         )
+
+    def _names(self, want: Want, platforms: Iterable[str]) -> list[GoldenName]:
+        """Return what a golden may be called, by the platform that its engine will run on."""
+        model, prompt_set = kept_name(want.target.spec.model, self._project), want.prompt_set
+        tokens = prompt_set.sampling.max_tokens
+        return [GoldenName(model, prompt_set.name, tokens, want.variant, platform) for platform in platforms]
+
+    def _named(self, golden: Golden) -> Golden:
+        model = golden.outputs.spec.model
+        name = kept_name(model, self._project)
+        return golden if name == model else as_kept(named(golden, name))
 
     def _change(self, new: Golden) -> GoldenChange:
         try:
@@ -186,13 +202,6 @@ def check_may_write(environ: Mapping[str, str], *, allow_ci: bool) -> None:
             "goldens are not refreshed in CI (CI is set): refresh them elsewhere and commit them, "
             "or add --kv-golden-allow-ci"
         )
-
-
-def _names(want: Want, platforms: Iterable[str]) -> list[GoldenName]:
-    """Return what a golden may be called, by the platform that its engine will run on."""
-    model, prompt_set = want.target.spec.model, want.prompt_set
-    tokens = prompt_set.sampling.max_tokens
-    return [GoldenName(model, prompt_set.name, tokens, want.variant, platform) for platform in platforms]
 
 
 def _refusal(want: Want, golden: Golden, policy: Policy) -> str | None:

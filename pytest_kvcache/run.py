@@ -100,7 +100,7 @@ class Run:
                 self.store(),
                 start_engine,
                 devices,
-                find_golden=finder(self.settings.golden_dir),
+                find_golden=finder(self.settings.golden_dir, self.config.rootpath),
                 cache=open_cache(self.settings.cache_dir, start_engine, devices, self.targets, self.policy),
                 notify=self._notify(),
                 ahead=self._workers == 1,
@@ -200,6 +200,7 @@ class Run:
         return begin(
             self.settings.golden_update,
             self.settings.golden_dir,
+            self.config.rootpath,
             self.policy,
             allow_ci=self.settings.golden_allow_ci,
         )

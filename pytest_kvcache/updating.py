@@ -52,15 +52,15 @@ _STOPPED: Mapping[int, str] = {
 }
 
 
-def begin(update: str, directory: Path, policy: Policy, *, allow_ci: bool) -> Updating:
-    """Look at the goldens that are there.
+def begin(update: str, directory: Path, project: Path, policy: Policy, *, allow_ci: bool) -> Updating:
+    """Look at the goldens that are there; ``project`` is pytest's root directory.
 
     Raises `UsageError` where none can be written, and in CI, unless they may be written there.
     """
     check_may_write(os.environ, allow_ci=allow_ci)
     goldens = GoldenDirectory(directory)
     goldens.check_writable()
-    return Updating(Update(update), goldens, policy, platforms())
+    return Updating(Update(update), Refresh(goldens, project), policy, platforms())
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,9 @@ class _Gathered:
 class Updating:
     """The goldens of one session, from what its tests need to what is written."""
 
-    def __init__(
-        self, update: Update, directory: GoldenDirectory, policy: Policy, platforms: Sequence[str]
-    ) -> None:
+    def __init__(self, update: Update, refresh: Refresh, policy: Policy, platforms: Sequence[str]) -> None:
         self._update = update
-        self._refresh = Refresh(directory)
+        self._refresh = refresh
         self._policy = policy
         self._platforms = platforms
         self._skipped: set[str] = set()

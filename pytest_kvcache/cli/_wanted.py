@@ -42,6 +42,7 @@ def again(directory: GoldenDirectory, files: Sequence[Path]) -> tuple[Want, ...]
     there = {path: _read(path, name) for name, path in goldens.items()}
     for path, golden in there.items():
         _check_nothing_hidden(path, golden.outputs.spec)
+        _check_directory(path, golden)
     return tuple(map(want_again, there.values()))
 
 
@@ -54,7 +55,7 @@ def new(models: Iterable[str], dtypes: Iterable[str], prompt_sets: Iterable[str]
     sets = [(name, load_prompt_set(name)) for name in prompt_sets]
     specs = dict.fromkeys(EngineSpec(model, check_dtype(dtype)) for model, dtype in product(models, dtypes))
     wants = [(name, _want(spec, spec.kv_cache_dtype, each)) for spec in specs for name, each in sets]
-    check_namesakes((name, want.target.golden, want.prompt_set) for name, want in wants)
+    check_namesakes(((name, want.target.golden, want.prompt_set) for name, want in wants), Path())
     return merge(want for _, want in wants)
 
 
@@ -111,6 +112,17 @@ def _check_nothing_hidden(path: Path, spec: EngineSpec) -> None:
         raise UsageError(
             f"{path}: the engine argument {listed(hidden)} held a secret, which no golden keeps: give it in "
             "the environment (HF_TOKEN) and refresh with pytest --kv-golden-update=all"
+        )
+
+
+def _check_directory(path: Path, golden: Golden) -> None:
+    """Raise `UsageError` if a golden's model is a directory that is not there: no hub has it."""
+    model = golden.outputs.spec.model
+    is_directory = golden.outputs.provenance.model_id.startswith("sha256:") and not model.startswith("ref:")
+    if is_directory and not Path(model).is_dir():
+        raise UsageError(
+            f"{path}: its model is the directory {model}, which is not there: run this in pytest's root "
+            "directory, or say where it is by --kv-models=DIRECTORY and --prompts=SET"
         )
 
 

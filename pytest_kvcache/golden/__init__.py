@@ -13,7 +13,7 @@ from pytest_kvcache.golden.document import golden_schema, shipped_golden_schema
 from pytest_kvcache.golden.finding import prompt_changes
 from pytest_kvcache.golden.format import Encoded, as_kept, encode, provenance_as_kept
 from pytest_kvcache.golden.leftovers import Problem
-from pytest_kvcache.golden.names import GoldenName, name_of
+from pytest_kvcache.golden.names import GoldenName, name_of, named
 from pytest_kvcache.golden.reading import read
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "encode",
     "golden_schema",
     "name_of",
+    "named",
     "prompt_changes",
     "provenance_as_kept",
     "read",

@@ -43,7 +43,8 @@ def check_subject(path: Path, golden: Golden, model: str, variant: str, prompt_s
     """Raise GoldenError if a golden is of something else, of which the file has the same name."""
     of = golden.outputs
     there, wanted = (of.spec.model, golden.variant, of.prompt_set.name), (model, variant, prompt_set)
-    if there != wanted:
+    # A directory that was kept as it was typed is the one that it names.
+    if there[1:] != wanted[1:] or there[0].removeprefix("./") != model.removeprefix("./"):
         raise refusal(
             path,
             f"this is the golden of {' '.join(there)}, and {' '.join(wanted)} would have the same name",

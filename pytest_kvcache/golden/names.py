@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from pytest_kvcache.files import slug
@@ -67,6 +67,13 @@ def name_of(golden: Golden) -> GoldenName:
         variant=golden.variant,
         platform=of.provenance.platform,
     )
+
+
+def named(golden: Golden, model: str) -> Golden:
+    """Return a golden that calls its model so."""
+    of = golden.outputs
+    spec, provenance = replace(of.spec, model=model), replace(of.provenance, model=model)
+    return replace(golden, outputs=replace(of, spec=spec, provenance=provenance))
 
 
 def name_from(path: Path) -> GoldenName | None:
