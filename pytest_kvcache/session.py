@@ -235,7 +235,7 @@ class Session:
             if target.spec.golden is not None:
                 raise EngineError(
                     f"the golden of {prompt_set.name} for {target.id} holds no log-probabilities, so nothing "
-                    "can be compared with it: refresh it with them, by kvcache golden refresh"
+                    "can be compared with it: write it with them, by --kv-golden-update=all"
                 )
             self._help_or_wait(self._job(target))
         return entry

@@ -305,7 +305,7 @@ def test_a_golden_without_log_probabilities_cannot_tell_how_far_another_engine_i
     assert error.codes == (ReasonCode.TOO_LITTLE_EVIDENCE,)
     assert str(error) == (
         "small: the golden holds no log-probabilities and was made otherwise (vllm 0.32.0 -> 0.33.0), so "
-        'nothing can be compared: refresh it with log-probabilities, or use match="safe"'
+        'nothing can be compared: refresh it with them (pytest --kv-golden-update=all), or use match="safe"'
     )
 
 

@@ -139,7 +139,7 @@ def test_a_golden_without_log_probabilities_is_no_baseline_but_its_texts_can_be_
     verdict = judge(tmp_path, "golden", target, find)
     assert [reason.code for reason in verdict.reasons] == [ReasonCode.BASELINE_FAILED]
     assert "holds no log-probabilities" in verdict.summary
-    assert "kvcache golden refresh" in verdict.summary
+    assert "--kv-golden-update=all" in verdict.summary
     running = session(tmp_path, "golden", Request(target, SETS), find=find)
     assert len(running.outputs(target.of_baseline(), SET)) == 16
 

@@ -161,7 +161,7 @@ def _case(outputs: OutputSet, goldens: Sequence[tuple[Golden, ScoreSet | None]])
     if golden.prompt_set.key != wanted.key:
         raise ValueError(
             f"the golden of {case.name} is of other prompts or another sampling than the outputs: refresh it "
-            "(kvcache golden refresh)"
+            "(pytest --kv-golden-update=all)"
         )
     try:
         pairs_of(case.evidence)
@@ -231,7 +231,7 @@ def _check_scored(case: _Case) -> None:
         raise _incomparable(
             case,
             f"holds no log-probabilities{made}",
-            'refresh it with log-probabilities, or use match="safe"',
+            'refresh it with them (pytest --kv-golden-update=all), or use match="safe"',
             ReasonCode.TOO_LITTLE_EVIDENCE,
         )
     if case.evidence.candidate_scores is None:

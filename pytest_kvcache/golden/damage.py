@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_kvcache.errors import GoldenError
 
-RESTORE = "take it back from version control (git checkout), or write it anew (kvcache golden refresh)"
+RESTORE = "take it back from version control (git checkout), or write it anew (pytest --kv-golden-update=all)"
 
 
 class DamagedError(GoldenError):

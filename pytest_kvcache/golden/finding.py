@@ -60,7 +60,7 @@ def missing(root: Path, wanted: Sequence[GoldenName], there: Sequence[GoldenName
     have = f"; there is {listed(map(str, others), _SHOWN)}" if others else ""
     return GoldenError(
         printable(f"there is no golden of {name} in {root}{have}")
-        + "; write it: pytest --kv-golden-update=new, or kvcache golden refresh"
+        + "; write it: run these tests with --kv-golden-update=new"
     )
 
 
@@ -82,7 +82,7 @@ def check_prompt_set(path: Path, golden: PromptSet, wanted: PromptSet) -> None:
         raise refusal(
             path,
             f"the prompt set {wanted.name} is no longer what it was written for: {_changes(golden, wanted)}",
-            f"refresh it: pytest --kv-golden-update=all, or kvcache golden refresh {printable(str(path))}",
+            "refresh it: run these tests with --kv-golden-update=all",
         )
 
 

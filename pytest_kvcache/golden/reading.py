@@ -47,7 +47,7 @@ def content(path: Path, limit: int) -> bytes:
         finally:
             os.close(handle)
     except FileNotFoundError:
-        raise refusal(path, "there is no such golden", "write it: kvcache golden refresh") from None
+        raise refusal(path, "there is no such golden", "check the path") from None
     except OSError as error:
         raise refusal(path, f"it cannot be read ({error.strerror})", "make it a readable file") from None
 
