@@ -44,8 +44,9 @@ class Collecting:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell an xdist worker which run it belongs to."""
+        """Tell an xdist worker which run it belongs to, and how pytest was called."""
         node.workerinput["kvcache_run"] = str(self._run.directory)
+        node.workerinput["kvcache_options"] = list(self._run.options)
         self._run.follow()
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:

@@ -38,3 +38,7 @@ class QualityError(KvCacheError, AssertionError):
     def __init__(self, message: str, codes: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.codes = codes
+
+
+class GoldenMismatchError(QualityError):
+    """Outputs are not what their goldens hold, or cannot be compared with them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from pytest_kvcache import report
 from pytest_kvcache.declarations import is_kv, parameter
-from pytest_kvcache.errors import ConditionError, KvCacheError, QualityError
+from pytest_kvcache.errors import ConditionError, GoldenMismatchError, KvCacheError, QualityError
 from pytest_kvcache.records import PlannedConditions, Verdict, VerdictKind
 from pytest_kvcache.run import Run, shown
 
@@ -56,6 +57,9 @@ class Judging:
         except QualityError as error:
             if is_kv(item):
                 self._xfail_if_declared(parameter(item), error)
+            if is_kv(item) and isinstance(error, GoldenMismatchError):
+                command = report.accept_step(self._run.options, _named_from_here(item))
+                error.add_note(f"this test's goldens are written anew by: {shown(command)}")
             raise
         verdict = item.stash.get(_VERDICT, None)
         if verdict is not None:
@@ -83,3 +87,9 @@ class Judging:
             return
         if error.codes and set(error.codes) <= set(declared.codes):
             pytest.xfail(f"known-bad: {error}")
+
+
+def _named_from_here(item: pytest.Item) -> str:
+    """Return what names a test where pytest was called; node ids are relative to the root directory."""
+    path = os.path.relpath(item.path, item.config.invocation_params.dir)
+    return f"{path}::{item.nodeid.partition('::')[2]}"

@@ -77,6 +77,8 @@ class Run:
         worker = getattr(config, "workerinput", None)
         self.is_worker = worker is not None
         self._workers: int = worker["workercount"] if worker else 1
+        self.options: tuple[str, ...] = tuple(worker["kvcache_options"]) if worker else _options(config)
+        """What pytest was called with, but for where to look for tests."""
         self.directory = Path(worker["kvcache_run"]) if worker else name_run_directory(settings.report)
         self._session: Session | None = None
         self._follower: ProgressFollower | None = None
@@ -204,6 +206,11 @@ class Run:
             self.policy,
             allow_ci=self.settings.golden_allow_ci,
         )
+
+
+def _options(config: pytest.Config) -> tuple[str, ...]:
+    places = config.args if config.args_source is config.ArgsSource.ARGS else ()
+    return tuple(given for given in map(str, config.invocation_params.args) if given not in places)
 
 
 def shown(text: str) -> str:

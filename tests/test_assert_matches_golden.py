@@ -212,7 +212,7 @@ def test_log_probabilities_that_are_not_finite_do_not_match() -> None:
 # The message
 
 
-def test_the_message_is_short_and_ends_in_the_command_to_accept() -> None:
+def test_the_message_is_short_and_ends_in_the_file_to_accept_it_in() -> None:
     message = str(failure(outputs(looping, provenance=NEWER), GOLDEN, scores=harmful()))
     head, *lines, last = message.split("\n")
     assert head == (
@@ -221,9 +221,7 @@ def test_the_message_is_short_and_ends_in_the_command_to_accept() -> None:
     assert lines[0].startswith("  delta NLL, in nats per token, is 0.575 [0.5")
     assert sum(" differs from token " in line for line in lines) == 3
     assert len(lines) < 20
-    assert last == (
-        "to accept what it writes now: pytest --kv-golden-update=all --kv-models=ref:gqa --kv-dtypes=auto"
-    )
+    assert last == "to accept what it writes now, write anew: ref-gqa/small-256.auto.cpu.json"
 
 
 def test_figures_that_are_fine_stand_beside_those_that_are_not() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -28,6 +29,11 @@ import pytest
 @pytest.mark.kv_sensitive(prompts="own.jsonl")
 def test_scores(kv_scores, kv_baseline_scores):
     assert len(kv_scores) == len(kv_baseline_scores) == 4
+"""
+VARIANT = """
+[variants.small]
+kv_cache_dtype = "fp8"
+engine_args = {block_size = 32}
 """
 FP8 = ("--kv-dtypes=fp8", "--kv-models=scripted/model")
 GATES = {"own": (OWN_TEST, FP8), "baseline": (SCORES_TEST, (*FP8, "--kv-baseline=golden"))}
@@ -91,3 +97,60 @@ def test_the_advice_makes_the_gate_green(
     [advice] = {option for line in told for option in re.findall(r"--kv-golden-update=\w+", line)}
     assert project.runpytest(*options, advice).ret == 0
     project.runpytest(*options).assert_outcomes(passed=1)
+
+
+# The command that a mismatch shows
+
+ACCEPT = "this test's goldens are written anew by: "
+HARMFUL = ("--kv-engine-arg=says=other words", "--kv-engine-arg", "candidate_delta_nll=0.5")
+
+
+def texts(project: pytest.Pytester) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in project.path.glob("golden*/*/*.json")}
+
+
+def shown_command(result: pytest.RunResult) -> list[str]:
+    [line] = {line for line in result.outlines if ACCEPT in line}
+    return shlex.split(line.partition(ACCEPT)[2])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_the_command_of_a_mismatch_accepts_it_and_nothing_else(
+    project: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    write_prompts(project, "one")
+    directory = project.mkdir("tests of ours")
+    (project.path / "own.jsonl").rename(directory / "own.jsonl")
+    (directory / "test_own.py").write_text(OWN_TEST)
+    longer = OWN_TEST.replace('"own.jsonl"', '"own.jsonl", max_tokens=300')
+    (directory / "test_more.py").write_text(SCORES_TEST + longer)
+    (project.path / "policy.toml").write_text(VARIANT)
+    options = ("--kv-dtypes=small,fp8,auto", "--kv-models=scripted/model", "--kv-policy=policy.toml")
+    places = (str(directory), "--kv-golden-dir", "golden of ours", *workers)
+    assert project.runpytest(*options, *places, "--kv-golden-update=all").ret == 0
+    before = texts(project)
+    red = project.runpytest(*options, *places, *HARMFUL, "-k", "test_own.py and small")
+    red.assert_outcomes(failed=1)
+    red.stdout.fnmatch_lines(["*to accept what it writes now, write anew: scripted--model/own-256.small.*"])
+    pytest_, *command = shown_command(red)
+    assert (pytest_, command[0]) == ("pytest", "tests of ours/test_own.py::test_own[model-small]")
+    refreshed = project.runpytest(*command)
+    refreshed.assert_outcomes(skipped=1)
+    assert refreshed.ret == 0
+    after = texts(project)
+    assert [name for name in after if after[name] != before.get(name)] == ["own-256.small.cpu.json"]
+    project.runpytest(*options, *places, *HARMFUL, "-k", "test_own.py and small").assert_outcomes(passed=1)
+
+
+def test_the_command_holds_where_pytest_was_called(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_prompts(project, "one")
+    project.makepyfile(OWN_TEST)
+    assert project.runpytest(*FP8, "--kv-golden-update=all").ret == 0
+    monkeypatch.chdir(project.mkdir("below"))
+    _, *command = shown_command(project.runpytest("..", *FP8, *HARMFUL))
+    assert command[0] == "../test_the_command_holds_where_pytest_was_called.py::test_own[model-fp8]"
+    assert ".." not in command
+    assert project.runpytest(*command).ret == 0
+    project.runpytest("..", *FP8, *HARMFUL).assert_outcomes(passed=1)

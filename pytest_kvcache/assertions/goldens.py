@@ -15,9 +15,9 @@ There are three ways to match, each with all that the next one asks for:
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 from pytest_kvcache.assertions.arguments import check_enough, check_enough_texts, misuse_of, read_sets
@@ -31,8 +31,9 @@ from pytest_kvcache.endpoints import (
     primary_samples,
     secondary_samples,
 )
-from pytest_kvcache.errors import QualityError
+from pytest_kvcache.errors import GoldenMismatchError
 from pytest_kvcache.evidence import Evidence, find_faults
+from pytest_kvcache.golden import name_of
 from pytest_kvcache.golden_diff import (
     PRIMARY,
     differences,
@@ -80,7 +81,8 @@ def assert_matches_golden(
     under test gives the golden's texts, needed wherever divergence decides. Outputs that are equal, from
     an engine that is alike, match in any way. Else the 95 % intervals over all sets together must lie
     within ``limits``, as for a verdict; what is undecided does not match. The message shows how many
-    outputs differ, the figures, at most three prompts where they part, and the command to accept.
+    outputs differ, the figures, at most three prompts where they part, and the files to accept it in; in a
+    test of the plugin's, pytest adds the command.
 
     Raises :class:`~pytest_kvcache.errors.QualityError` also where nothing can be compared: another model,
     other tokens of a prompt, a golden without log-probabilities. Raises
@@ -104,7 +106,7 @@ def assert_matches_golden(
             return
     told = differences([case.evidence for case in open_cases], endpoints, reasons)
     codes = () if mismatched else tuple(dict.fromkeys(reason.code for reason in reasons))
-    raise QualityError(f"{told}\n{_how_to_accept(open_cases)}", codes)
+    raise GoldenMismatchError(f"{told}\n{_what_to_accept(open_cases)}", codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +245,10 @@ def _check_scored(case: _Case) -> None:
 
 def _incomparable(
     case: _Case, what: str, advice: str, code: ReasonCode = ReasonCode.MODEL_CHANGED
-) -> QualityError:
-    return QualityError(f"{case.name}: the golden {what}, so nothing can be compared: {advice}", (code,))
+) -> GoldenMismatchError:
+    return GoldenMismatchError(
+        f"{case.name}: the golden {what}, so nothing can be compared: {advice}", (code,)
+    )
 
 
 def _held_against(
@@ -270,10 +274,7 @@ def _check_evidence(cases: Sequence[_Case], endpoints: Sequence[Endpoint], *, ne
         check_enough_texts(max((each.metric.n for each in endpoints if each.name in PRIMARY), default=0))
 
 
-def _how_to_accept(cases: Sequence[_Case]) -> str:
-    specs = [(case.golden.outputs.spec.model, case.golden.variant) for case in cases]
-    models, variants = (shlex.quote(",".join(dict.fromkeys(each))) for each in zip(*specs, strict=True))
-    return printable(
-        "to accept what it writes now: pytest --kv-golden-update=all "
-        f"--kv-models={models} --kv-dtypes={variants}"
-    )
+def _what_to_accept(cases: Sequence[_Case]) -> str:
+    """Name the goldens, each by its file in the golden directory."""
+    files = listed(name_of(case.golden).path(Path()).as_posix() for case in cases)
+    return f"to accept what it writes now, write anew: {files}"

@@ -23,7 +23,7 @@ from pytest_kvcache.report.results import (
     shipped_schema,
     write_results,
 )
-from pytest_kvcache.report.table import next_step
+from pytest_kvcache.report.table import accept_step, next_step
 from pytest_kvcache.report.terminal import MARKUP, Line, Segment, Style, plain, verdict_lines
 from pytest_kvcache.text import printable
 
@@ -37,6 +37,7 @@ __all__ = [
     "Segment",
     "Selection",
     "Style",
+    "accept_step",
     "append_github_summary",
     "github_summary",
     "html_page",

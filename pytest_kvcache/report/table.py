@@ -21,6 +21,7 @@ from pytest_kvcache.records import (
     Verdict,
     VerdictKind,
 )
+from pytest_kvcache.redact import redact_command
 from pytest_kvcache.report.results import Results
 from pytest_kvcache.text import printable
 
@@ -187,6 +188,14 @@ def next_step(results: Results) -> str | None:
     narrowed = {"--kv-models": (verdict.model for verdict in red), "--kv-dtypes": map(candidate, red)}
     options = [f"{name}={','.join(dict.fromkeys(values))}" for name, values in narrowed.items()]
     return _shell([*_without(command, narrowed), *options])
+
+
+def accept_step(options: Sequence[str], test: str) -> str:
+    """Return the shell command that writes one test's goldens anew, and no others.
+
+    ``options`` are what pytest was given besides the places of tests; ``test`` is the one to name instead.
+    """
+    return _shell(["pytest", test, "--kv-golden-update=all", *redact_command(options)])
 
 
 _HEADINGS = _PRIMARY, _SECONDARY, _BASELINE, _READING = (
