@@ -14,7 +14,9 @@ from typing import Literal, NamedTuple
 
 from pytest_kvcache.measures.degeneration import find_degeneration
 from pytest_kvcache.measures.divergence import first_divergence
+from pytest_kvcache.measures.penalties import N
 from pytest_kvcache.measures.recall import is_right
+from pytest_kvcache.measures.repetition import ngram_repetition
 from pytest_kvcache.measures.views import UNSPACED, Outputlike, Promptlike
 from pytest_kvcache.records import Output, Prompt, Signal
 from pytest_kvcache.text import printable
@@ -24,6 +26,8 @@ SHOWN = 3
 BEFORE, AFTER = 30, 60
 """Characters that are shown before and after a place in a text."""
 IDS_BEFORE, IDS_AFTER = 3, 8
+REPEATING = 0.10
+"""4-gram repetition under penalties above which an output repeats itself: a reader starts to notice."""
 LONGEST_WORD = 20
 """Characters by which a place inside a word moves at most, to where the word begins."""
 
@@ -39,6 +43,7 @@ class Pair(NamedTuple):
     prompt: Prompt
     is_task: bool
     """Whether its set is of tasks: judged by right answers and by nothing else."""
+    is_penalised: bool
     old: Output
     new: Output
 
@@ -70,10 +75,12 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Of free outputs those that are degenerate or empty, and of tasks those with the right answer."""
+    """Of free outputs those that are degenerate or empty, or repeat themselves under penalties; of tasks
+    those with the right answer."""
 
     free: int
     degenerate: int
+    repeating: int
     tasks: int
     right: int
 
@@ -89,20 +96,25 @@ class Standing:
             for is_task in (False, True)
         )
         degenerate = sum(bool(failures(output, prompt)) for prompt, output in free)
+        penalised = [pair.old if side == "old" else pair.new for pair in pairs if pair.is_penalised]
+        repeating = sum(ngram_repetition(output, N) > REPEATING for output in penalised)
         right = sum(is_right(output.text, prompt) for prompt, output in tasks)
-        return cls(len(free), degenerate, len(tasks), right)
+        return cls(len(free), degenerate, repeating, len(tasks), right)
 
     def is_worse_than(self, other: Standing) -> bool:
-        return self.degenerate > other.degenerate or self.right < other.right
+        return (
+            self.degenerate > other.degenerate or self.repeating > other.repeating or self.right < other.right
+        )
 
     def told(self, before: Standing | None = None) -> str:
         """Return the counts for people, after those from ``before`` if it is given."""
-        degenerate, right = (
-            ("", "") if before is None else (f"{before.degenerate} -> ", f"{before.right} -> ")
-        )
+        was = (before.degenerate, before.repeating, before.right) if before else None
+        degenerate, repeating, right = (f"{count} -> " for count in was) if was else ("", "", "")
         told = []
         if self.free:
             told.append(f"degenerate {degenerate}{self.degenerate} of {self.free} outputs")
+        if self.repeating or (before and before.repeating):
+            told.append(f"repeating under penalties {repeating}{self.repeating}")
         if self.tasks:
             told.append(f"right {right}{self.right} of {self.tasks} answers")
         return ", ".join(told)

@@ -8,13 +8,13 @@ trusted at all (:func:`refusals`).
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
 
-from pytest_kvcache.endpoints import LEAST_FOR_AN_INTERVAL, Endpoint, baseline_endpoints
+from pytest_kvcache.endpoints import Endpoint, baseline_endpoints
 from pytest_kvcache.evidence import Evidence, Faults
 from pytest_kvcache.findings import (
     SHOWN,
@@ -25,8 +25,8 @@ from pytest_kvcache.findings import (
     show_difference,
 )
 from pytest_kvcache.golden import name_of, prompt_changes, provenance_as_kept
+from pytest_kvcache.golden_scores import compare_golden_scores
 from pytest_kvcache.measures.divergence import divergence
-from pytest_kvcache.measures.paired import Interval
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import (
     EngineSpec,
@@ -37,13 +37,13 @@ from pytest_kvcache.records import (
     Reason,
     Sampling,
     Score,
-    ScoreSet,
 )
 from pytest_kvcache.redact import redact_spec
 from pytest_kvcache.text import listed, printable
 
 ChangeKind = Literal["new", "unchanged", "provenance", "prompts", "text", "scores"]
 
+DEFAULTS = Limits()
 PRIMARY = ("delta_nll", "kld", "same_top_loss")
 NAMED = 8
 """Outputs that a line names, unless it is of all."""
@@ -74,10 +74,11 @@ class GoldenChange:
     lines: tuple[str, ...]
     """For people; the first one is a headline. Harmless to print."""
     worse: bool
-    """Whether more outputs are degenerate or fewer answers right, on the prompts that both hold."""
+    """Whether, on the prompts that both hold, more outputs are degenerate, more repeat themselves under
+    penalties, fewer answers are right, or delta NLL or KLD lies beyond its limit with the whole interval."""
 
 
-def compare_goldens(old: Golden | None, new: Golden) -> GoldenChange:
+def compare_goldens(old: Golden | None, new: Golden, limits: Limits = DEFAULTS) -> GoldenChange:
     """Return what changes where ``new`` takes the place of ``old``, which is None if there was none."""
     name = str(name_of(new))
     if old is None:
@@ -86,14 +87,15 @@ def compare_goldens(old: Golden | None, new: Golden) -> GoldenChange:
     stayed = _stayed(old, new)
     judged = stayed if any(pair.differs for pair in stayed) else []
     before, after = Standing.of(judged, "old"), Standing.of(judged, "new")
-    found: dict[ChangeKind, list[str]] = {
+    scores = compare_golden_scores(old, new, stayed, limits)
+    found: dict[ChangeKind, Sequence[str]] = {
         "prompts": [*_changes_of_prompts(old.prompt_set, new.prompt_set), *_changes_of_tokens(stayed)],
         "text": _changes_of_text(stayed, before, after),
-        "scores": _changes_of_scores(old, new, stayed),
+        "scores": scores.lines,
         "provenance": _changes_of_provenance(old.outputs, new.outputs),
     }
     kind: ChangeKind = next((kind for kind, lines in found.items() if lines), "unchanged")
-    worse = after.is_worse_than(before)
+    worse = after.is_worse_than(before) or scores.worse
     headline = f"{name}: {_HEADLINES[kind]}{', and it got worse' * worse}"
     lines = [headline, *(f"  {line}" for told in found.values() for line in told)]
     return GoldenChange(name, kind, tuple(map(printable, lines)), worse)
@@ -106,7 +108,7 @@ def pairs_of(evidence: Evidence) -> list[Pair]:
     """
     of = evidence.prompt_set
     return [
-        Pair(f"{of.name}/{prompt.id}", prompt, of.is_tasks, theirs, ours)
+        Pair(f"{of.name}/{prompt.id}", prompt, of.is_tasks, of.sampling.penalised, theirs, ours)
         for prompt, ours, theirs in evidence.pairs()
     ]
 
@@ -176,8 +178,9 @@ def _stayed(old: Golden, new: Golden) -> list[Pair]:
     """Pair the outputs for the prompts that both goldens hold, in the new one's order."""
     prompts = {prompt.id: prompt for prompt in old.prompt_set.prompts}
     before, after = ({each.prompt_id: each for each in golden.outputs} for golden in (old, new))
+    kind = new.prompt_set.is_tasks, new.prompt_set.sampling.penalised
     return [
-        Pair(prompt.id, prompt, new.prompt_set.is_tasks, before[prompt.id], after[prompt.id])
+        Pair(prompt.id, prompt, *kind, before[prompt.id], after[prompt.id])
         for prompt in new.prompt_set.prompts
         if prompts.get(prompt.id) == prompt
     ]
@@ -220,31 +223,6 @@ def _changes_of_text(stayed: Sequence[Pair], before: Standing, after: Standing) 
         "; ".join(filter(None, (after.told(before), median_parting(pairs)))),
         *(line for pair in pairs[:SHOWN] for line in show_difference(pair, ("old", "new"))),
     ]
-
-
-def _changes_of_scores(old: Golden, new: Golden, stayed: Sequence[Pair]) -> list[str]:
-    """Compare the log-probabilities of the texts that stay the same: those of others say nothing."""
-    same = {pair.name for pair in stayed if pair.old.token_ids == pair.new.token_ids}
-    before, after = (_scores_of(golden.scores, same) for golden in (old, new))
-    if (old.scores is None) != (new.scores is None):
-        return [f"log-probabilities: {'none -> stored' if old.scores is None else 'stored -> none'}"]
-    if before == after:
-        unchanged = _scores_of(old.floor, same) == _scores_of(new.floor, same)
-        return [] if unchanged else ["the noise floor changed"]
-    both = before.keys() & after.keys()
-    found = divergence([after[name] for name in sorted(both)], [before[name] for name in sorted(both)])
-    if len(found.texts) < LEAST_FOR_AN_INTERVAL:
-        return ["log-probabilities changed"]
-    figures = {"delta NLL": found.delta_nll, "KLD": found.kld, "same-top": found.same_top}
-    told = ", ".join(f"{name} {_interval(interval)}" for name, interval in figures.items())
-    return [f"log-probabilities of the {len(found.texts)} texts that stay the same: {told}"]
-
-
-def _scores_of(scores: ScoreSet | None, prompts: Container[str]) -> dict[str, Score]:
-    """Return the scores of these prompts' texts; texts of no tokens have none."""
-    if scores is None:
-        return {}
-    return {each.prompt_id: each for each in scores.scores if each.prompt_id in prompts and each.token_ids}
 
 
 def _changes_of_provenance(old: OutputSet, new: OutputSet) -> list[str]:
@@ -328,10 +306,6 @@ def _harm(evidence: Sequence[Evidence]) -> dict[str, float]:
             found = divergence(*([score for score in side.scores if score.token_ids] for side in sides))
             harm |= {f"{each.prompt_set.name}/{text.prompt_id}": text.delta_nll for text in found.texts}
     return harm
-
-
-def _interval(interval: Interval) -> str:
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 # Whether a golden can be trusted

@@ -112,7 +112,7 @@ class Refresh:
         pairs = sorted(kept, key=lambda pair: str(name_of(pair[1])))
         return Review(
             goldens=tuple(golden for _, golden in pairs),
-            changes=tuple(self._change(golden) for _, golden in pairs),
+            changes=tuple(self._change(golden, policy) for _, golden in pairs),
             refusals=tuple(refusal for want, golden in pairs if (refusal := _refusal(want, golden, policy))),
         )
 
@@ -140,13 +140,13 @@ class Refresh:
         name = kept_name(model, self._project)
         return golden if name == model else as_kept(named(golden, name))
 
-    def _change(self, new: Golden) -> GoldenChange:
+    def _change(self, new: Golden, policy: Policy) -> GoldenChange:
         try:
             old = self._directory.get(name_of(new))
         except GoldenError as error:
             change = compare_goldens(None, new)
             return replace(change, lines=(*change.lines, f"in place of one that cannot be read: {error}"))
-        return compare_goldens(old, new)
+        return compare_goldens(old, new, policy.limits_for(new.outputs.spec.model))
 
 
 def wants_of(request: Request) -> tuple[Want, ...]:

@@ -230,14 +230,14 @@ def test_figures_that_are_fine_stand_beside_those_that_are_not() -> None:
     assert "(margin 0.100), kld 0.0" in message
 
 
-def test_hostile_texts_and_names_reach_neither_terminal_nor_shell() -> None:
+def test_hostile_texts_and_names_reach_no_terminal() -> None:
     wild = PromptSet("::error::\n", tuple(replace(p, id=f"::{p.id}\x1b[2J") for p in PROMPTS.prompts[:8]))
     of = golden(wild, model="x; rm -rf ~\u202e", text=lambda i: AWKWARD_TEXTS[i])
     now = golden(wild, model="x; rm -rf ~\u202e", text=lambda i: AWKWARD_TEXTS[(i + 1) % 8] * 30)
     for match in WAYS:
         message = str(failure(now.outputs, of, match=match, scores=of.scores))
         assert all(line.isprintable() and not line.strip().startswith("::") for line in message.split("\n"))
-        assert "--kv-models='x; rm -rf ~\\u202e'" in message
+        assert message.endswith(", write anew: x-rm--rf/error-256.auto.cpu.json")
 
 
 # Several sets

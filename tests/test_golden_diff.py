@@ -163,16 +163,61 @@ def test_log_probabilities_that_come_or_go_are_told() -> None:
     assert compare_goldens(with_them, replace(with_them, floor=None)).kind == "scores"
 
 
-def test_log_probabilities_of_other_texts_are_not_compared() -> None:
-    change = compare_goldens(golden(), golden(text=lambda i: prose(i + 50)))
-    assert "log-probabilities" not in told(change)
+def parted_at(token: int) -> Callable[[int], str]:
+    """Return texts that begin as usual and go on otherwise."""
+    return lambda i: " ".join([*prose(i).split()[:token], "elsewhere", *prose(i + 50).split()[token + 1 :]])
 
 
-def test_one_text_that_stays_has_no_interval() -> None:
-    old = golden()
-    new = golden(text=lambda i: prose(i) if i == 0 else prose(i + 50))
-    new = replace(new, scores=scores(new.outputs, lambda _: 0.1))
+def test_log_probabilities_of_other_texts_are_compared_as_far_as_both_had_read_the_same() -> None:
+    new = golden(text=parted_at(30))
+    new = replace(new, scores=scores(new.outputs, lambda i: 0.02 + 0.001 * i))
+    change = compare_goldens(golden(), new)
+    assert (change.kind, change.worse) == ("text", False)
+    assert "log-probabilities where both had read the same, at 248 positions of 8 prompts: " in told(change)
+    assert "delta NLL 0.02" in told(change)
+    assert "same-top 0.968 [0.968, 0.968]" in told(change)
+
+
+def test_texts_that_part_at_once_are_compared_at_that_position_alone() -> None:
+    change = compare_goldens(golden(), golden(text=parted_at(0)))
+    assert "at 8 positions of 8 prompts: KLD " in told(change)
+    assert "delta NLL" not in told(change)
+
+
+def test_one_prompt_has_no_interval() -> None:
+    old = golden(prompt_set(1))
+    new = golden(prompt_set(1), text=lambda i: prose(i + 50))
     assert "log-probabilities changed" in told(compare_goldens(old, new))
+
+
+def test_log_probabilities_after_other_tokens_of_the_prompts_are_not_compared() -> None:
+    new = golden()
+    new = replace(new, scores=scores(new.outputs, lambda _: 0.7))
+    new = with_outputs(new, lambda each: replace(each, prompt_token_ids=(1, 2, 4)))
+    change = compare_goldens(golden(), new)
+    assert "  log-probabilities: none can be compared, for the prompts are other tokens" in change.lines
+    assert not change.worse
+
+
+@pytest.mark.parametrize("text", [prose, parted_at(30)], ids=["same texts", "other texts"])
+def test_harm_beyond_the_limit_of_the_policy_makes_a_golden_worse(text: Callable[[int], str]) -> None:
+    new = golden(text=text)
+    new = replace(new, scores=scores(new.outputs, lambda i: 0.7 + 0.01 * i))
+    change = compare_goldens(golden(), new)
+    assert change.worse
+    assert change.lines[0].endswith(", and it got worse")
+    assert " (beyond the limit 0.100), KLD " in told(change)
+    assert not compare_goldens(golden(), new, Limits(delta_nll=1.0, kld=1.0)).worse
+    assert not compare_goldens(new, golden(text=text), Limits(kld=1.0)).worse
+
+
+def test_more_repetition_under_penalties_makes_a_golden_worse() -> None:
+    repeated = penalised(text=lambda i: prose(i, 60) + " " + prose(i, 20) * (i == 2))
+    change = compare_goldens(penalised(), repeated)
+    assert change.worse
+    assert "degenerate 0 -> 0 of 4 outputs, repeating under penalties 0 -> 1" in told(change)
+    assert not compare_goldens(repeated, penalised()).worse
+    assert not compare_goldens(golden(), golden(text=lambda i: prose(i, 60) + " " + prose(i, 20))).worse
 
 
 def test_what_a_hostile_model_wrote_reaches_no_terminal() -> None:

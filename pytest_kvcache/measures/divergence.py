@@ -181,7 +181,20 @@ def divergence(candidate: Scores, baseline: Scores) -> Divergence:
 
 def compare_scores(candidate: Score, baseline: Score) -> ScoreComparison:
     """Compare two scores of the same text. Raises ValueError if they are of different texts."""
-    ours, theirs = _read_both(candidate, baseline)
+    if candidate.prompt_id != baseline.prompt_id or candidate.token_ids != baseline.token_ids:
+        raise ValueError(
+            f"scores of different texts: {candidate.prompt_id!r} ({len(candidate.token_ids)} tokens) and "
+            f"{baseline.prompt_id!r} ({len(baseline.token_ids)} tokens)"
+        )
+    return compare_positions(candidate, baseline)
+
+
+def compare_positions(candidate: Score, baseline: Score) -> ScoreComparison:
+    """Compare two scores of as many tokens, of which the caller vouches that all but the last are the same.
+
+    Where the last ones differ, both sides' NLL there is of another token.
+    """
+    ours, theirs = _read(candidate), _read(baseline)
     ours_finite, theirs_finite = ours.finite, theirs.finite
     finite = ours_finite & theirs_finite
     ours_there, theirs_there = (ours, theirs) if finite.all() else (ours.at(finite), theirs.at(finite))
@@ -263,15 +276,6 @@ class _Read:
 
 def _finite(logprobs: Floats) -> NDArray[np.bool_]:
     return np.isfinite(logprobs) & (logprobs <= HIGHEST)
-
-
-def _read_both(candidate: Score, baseline: Score) -> tuple[_Read, _Read]:
-    if candidate.prompt_id != baseline.prompt_id or candidate.token_ids != baseline.token_ids:
-        raise ValueError(
-            f"scores of different texts: {candidate.prompt_id!r} ({len(candidate.token_ids)} tokens) and "
-            f"{baseline.prompt_id!r} ({len(baseline.token_ids)} tokens)"
-        )
-    return _read(candidate), _read(baseline)
 
 
 def _read(score: Score) -> _Read:
