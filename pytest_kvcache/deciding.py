@@ -10,6 +10,7 @@ from typing import Protocol
 from pytest_kvcache import verdicts
 from pytest_kvcache.errors import EngineError
 from pytest_kvcache.excerpts import choose_excerpts
+from pytest_kvcache.golden_diff import told_surroundings
 from pytest_kvcache.plan import Target, is_scored
 from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import EngineSpec, Excerpt, OutputSet, PromptSet, ReasonCode, ScoreSet, Verdict
@@ -54,7 +55,16 @@ def decide(
         known_bad=policy.known_bad_for(target.spec.model, target.variant or target.kv_dtype),
         today=today,
     )
+    if verdict.golden is not None and (otherwise := _made_otherwise(evidence)):
+        made = f"{verdict.golden}; made otherwise than the candidate: {otherwise}"
+        verdict = replace(verdict, golden=made)
     return verdict, choose_excerpts(verdict, evidence)
+
+
+def _made_otherwise(evidence: Sequence[verdicts.Evidence]) -> str:
+    """Return what besides the kv dtype may be the cause of what a verdict finds beside goldens."""
+    told = (told_surroundings(each.baseline, each.candidate) for each in evidence)
+    return "; ".join(dict.fromkeys(filter(None, told)))
 
 
 def _identity(sides: Sides, target: Target, prompt_sets: Sequence[PromptSet]) -> verdicts.Identity:

@@ -63,6 +63,11 @@ _HARMLESS = frozenset(
 )
 """What changes no output: names, how texts are scored, who asks, and for what if it resolved alike."""
 
+_BY_KV_DTYPE = frozenset(
+    {"kv_cache_dtype", "kv_cache_quantized", "kv_scales", "checkpoint_scales", "scales_differ"}
+)
+"""What a kv dtype itself changes."""
+
 
 @dataclass(frozen=True, slots=True)
 class GoldenChange:
@@ -153,6 +158,22 @@ def same_provenance(a: OutputSet, b: OutputSet) -> tuple[str, ...]:
 def told_provenance(old: OutputSet, new: OutputSet) -> str:
     """Return in half a line what can change an output and differs, old -> new; nothing if nothing does."""
     return _told(_facts(old), _facts(new), same_provenance(old, new))
+
+
+def told_surroundings(golden: OutputSet, candidate: OutputSet) -> str:
+    """Return in half a line where a golden was made and a candidate was not, golden -> candidate.
+
+    That is what can change an output, but for what engines are asked for, what a kv dtype itself changes,
+    and what either side does not tell. Nothing if nothing is left.
+    """
+    old, new = _facts(golden), _facts(candidate)
+    asked = {*_asked(golden.spec), *_asked(candidate.spec)}
+    names = [
+        name
+        for name in same_provenance(golden, candidate)
+        if name not in _BY_KV_DTYPE | asked and "None" not in (old.get(name), new.get(name))
+    ]
+    return _told(old, new, names)
 
 
 def told_arguments(old: EngineSpec, new: EngineSpec) -> str:

@@ -6,8 +6,10 @@ The engines are scripted; what is proven here is the plugin, not vLLM.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from hashlib import sha256
+from html import unescape
 from typing import Any
 
 import pytest
@@ -103,6 +105,34 @@ class TestAsBaseline:
         )
         gate.runpytest(*FROM_GOLDEN).assert_outcomes(passed=1)
         assert engines_started(gate) == []
+
+    def test_what_besides_the_kv_dtype_may_be_the_cause_is_told_in_every_report(
+        self, gate: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        elsewhere = {"device": "NVIDIA A100", "attention_backend": "FLASHINFER", "threads": 64}
+
+        def changed(golden: Golden) -> Golden:
+            made = golden.outputs.provenance
+            made = replace(made, **elsewhere, versions=(("vllm", "0.1"),), enforce_eager=None)  # type: ignore[arg-type]
+            return replace(golden, outputs=replace(golden.outputs, provenance=made))
+
+        keep_goldens(gate, "smoke", "smoke-penalised", change=changed)
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(gate.path / "summary"))
+        result = gate.runpytest(*FROM_GOLDEN, *BROKEN, "--kv-engine-arg=block_size=32")
+        result.assert_outcomes(failed=1)
+        threads = len(os.sched_getaffinity(0))
+        told = (
+            "made otherwise than the candidate: attention_backend FLASHINFER -> SCRIPTED, "
+            "block_size 16 -> 32, device NVIDIA A100 -> script, "
+            f"threads 64 -> {threads}, vllm 0.1 -> scripted"
+        )
+        assert verdict_of(gate)["golden"] == f"vllm 0.1 on cpu; {told}"
+        for report in (
+            " ".join(result.stdout.str().split()),
+            unescape((gate.path / ".kvcache" / "report.html").read_text()),
+            unescape((gate.path / "summary").read_text()),
+        ):
+            assert told in report
 
     def test_a_missing_golden_is_red_in_one_line_and_other_tests_live_on(self, gate: pytest.Pytester) -> None:
         gate.makepyfile(

@@ -188,7 +188,8 @@ class Verdict:
     reasons: tuple[Reason, ...]
     coverage: Coverage
     golden: str | None = None
-    """What wrote the goldens that were the baseline, e.g. ``vllm 0.32.0 on cpu``; None if it ran itself."""
+    """What wrote the goldens that were the baseline, e.g. ``vllm 0.32.0 on cpu``, and in what it was made
+    otherwise than the candidate, besides the kv dtype; None if it ran itself."""
     divergence: DivergenceDetail | None = None
     """None where no texts were scored, or nothing was compared."""
 
