@@ -7,17 +7,22 @@ import json
 import lzma
 import os
 import random
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from golden_mutations import bit_flipped, outcome, overwritten, study, truncated
 from golden_samples import golden
 
+from pytest_kvcache.engines.pool import TOP_K
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden import GoldenDirectory, name_of, read
 from pytest_kvcache.golden.layout import sealed
+from pytest_kvcache.golden.sidecar import MAX_K
 
 
 @pytest.fixture
@@ -105,6 +110,103 @@ def test_a_forged_seal_does_not_make_nonsense_a_golden(path: Path, forgery: str)
         read(path)
 
 
+def put_sidecar(path: Path, body: bytes, **provenance: Any) -> None:
+    """Give a golden a sidecar that holds this, under a good hash and a good seal."""
+    value = json.loads(path.read_bytes())
+    del value["checksum"]
+    packed = lzma.compress(body, preset=0)
+    digest = hashlib.sha256(packed).hexdigest()
+    value["sidecar"] = {"file": name_of(golden()).sidecar_file(digest), "sha256": digest}
+    value["provenance"] |= provenance
+    path.with_name(value["sidecar"]["file"]).write_bytes(packed)
+    path.write_bytes(sealed(value))
+
+
+@contextmanager
+def limited_memory() -> Iterator[None]:
+    """Fail if more than 64 MiB are in use at any time."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def times(item: bytes, number: int) -> msgspec.Raw:
+    """Return a packed list that holds a packed item so many times."""
+    return msgspec.Raw(b"\xdd" + number.to_bytes(4) + item * number)
+
+
+MANY = 2**26
+TOKEN, NO_TOKENS, SCORED = b"\x01", b"\x90", b"\x93\x00\x00\x00"
+PROMPTS = [times(TOKEN, 3)] * 8
+NO_NUMBERS = {"logprobs": b"", "top_ids": b"", "top_logprobs": b""}
+
+# Small as files, all of them; what they hold would be gigabytes as objects.
+GREEDY: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
+    "tokens": (lambda: [times(TOKEN, MANY), *PROMPTS[1:]], lambda: None, "more than its text allows"),
+    "prompts": (lambda: times(NO_TOKENS, MANY), lambda: None, "more than its text allows"),
+    "numbers": (
+        lambda: PROMPTS,
+        lambda: {"texts": [], **NO_NUMBERS, "logprobs": bytes(MANY)},
+        "more than its text allows",
+    ),
+    "tokens in the place of numbers": (
+        lambda: [times(TOKEN, 2**18 + 2**16 + 2**14)] * 8,
+        lambda: None,
+        "more tokens than their text allows",
+    ),
+    "small tokens in the place of large ones": (
+        lambda: [times(TOKEN, 2**17)] * 8,
+        lambda: None,
+        "longer than max_model_len",
+    ),
+    "scored texts": (
+        lambda: PROMPTS,
+        lambda: {"texts": times(SCORED, 2**17), **NO_NUMBERS},
+        "scores of more texts than there are",
+    ),
+    "alternatives": (lambda: PROMPTS, lambda: {"texts": [[0, 0, 21]], **NO_NUMBERS}, "<= 20"),
+}
+
+
+@pytest.mark.parametrize("greed", GREEDY)
+def test_a_sidecar_takes_no_more_memory_than_its_text_accounts_for(path: Path, greed: str) -> None:
+    prompts, scores, message = GREEDY[greed]
+    body = {"format": 1, "prompt_token_ids": prompts(), "scores": scores(), "floor": None}
+    put_sidecar(path, msgspec.msgpack.encode(body))
+    with limited_memory(), pytest.raises(GoldenError, match=message) as caught:
+        read(path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("max_model_len", [2048, 0, 2**52])
+def test_prompts_are_no_longer_than_both_model_and_text_allow(path: Path, max_model_len: int) -> None:
+    for tokens in (2048, 2049, MANY):
+        prompts = [times(TOKEN, tokens), *PROMPTS[1:]]
+        body = {"format": 1, "prompt_token_ids": prompts, "scores": None, "floor": None}
+        put_sidecar(path, msgspec.msgpack.encode(body), max_model_len=max_model_len)
+        if tokens == 2048 or (tokens == 2049 and max_model_len != 2048):
+            assert len(read(path).outputs.outputs[0].prompt_token_ids) == tokens
+        else:
+            with limited_memory(), pytest.raises(GoldenError, match=r"max_model_len|allows"):
+                read(path)
+
+
+def test_a_machine_with_too_little_memory_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pytest_kvcache.golden.reading.decode", full)
+    with pytest.raises(GoldenError, match="not enough memory to read it; make room"):
+        read(path)
+
+
+def test_a_sidecar_has_room_for_all_alternatives_that_engines_give() -> None:
+    assert MAX_K >= TOP_K
+
+
 def test_random_values_under_a_good_seal_never_break_the_reader(path: Path) -> None:
     rng = random.Random(3)
     values: list[Any] = [
@@ -140,13 +242,7 @@ def test_random_values_under_a_good_seal_never_break_the_reader(path: Path) -> N
 
 def test_a_forged_sidecar_is_refused_or_is_another_golden(path: Path) -> None:
     rng = random.Random(4)
-    value, original = json.loads(path.read_bytes()), lzma.decompress(sidecar(path).read_bytes())
-    del value["checksum"]
+    original = lzma.decompress(sidecar(path).read_bytes())
     for _ in range(200):
-        body = rng.choice([bit_flipped, truncated, overwritten])(original, rng)
-        packed = lzma.compress(body, preset=0)
-        digest = hashlib.sha256(packed).hexdigest()
-        value["sidecar"] = {"file": name_of(golden()).sidecar_file(digest), "sha256": digest}
-        path.with_name(value["sidecar"]["file"]).write_bytes(packed)
-        path.write_bytes(sealed(value))
+        put_sidecar(path, rng.choice([bit_flipped, truncated, overwritten])(original, rng))
         assert not outcome(path).startswith("TRACEBACK")

@@ -15,12 +15,18 @@ import msgspec
 
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden.damage import DamageError
-from pytest_kvcache.golden.document import Document, OutputFields, PromptSetFields, ProvenanceFields
+from pytest_kvcache.golden.document import (
+    Document,
+    OutputFields,
+    PromptSetFields,
+    ProvenanceFields,
+    SidecarFields,
+)
 from pytest_kvcache.golden.layout import sealed
 from pytest_kvcache.golden.migrate import VERSION
 from pytest_kvcache.golden.names import GoldenName, name_of
 from pytest_kvcache.golden.parsing import parse
-from pytest_kvcache.golden.sidecar import pack, unpack
+from pytest_kvcache.golden.sidecar import Texts, pack, unpack
 from pytest_kvcache.records import (
     EngineSpec,
     Golden,
@@ -37,8 +43,6 @@ from pytest_kvcache.records import (
 )
 from pytest_kvcache.redact import HIDDEN, redact, redact_spec
 from pytest_kvcache.text import printable
-
-MAX_SIDECAR_BYTES = 64 * 2**20
 
 _DEVICE_VARIABLES = frozenset({"VLLM_CPU_OMP_THREADS_BIND"})
 """Variables that only say which device an engine was given."""
@@ -66,7 +70,7 @@ def encode(golden: Golden) -> Encoded:
         sidecar = pack(golden.outputs.outputs, _scores(golden.scores), _scores(golden.floor))
         digest = hashlib.sha256(sidecar).hexdigest()
         text = sealed(_written(golden, {"file": name.sidecar_file(digest), "sha256": digest}))
-        if decode(text, lambda _: sidecar) != golden:
+        if decode(text, lambda _name, _limit: sidecar) != golden:
             raise DamageError("it would not be read back as it is")
     except (ValueError, msgspec.MsgspecError) as error:
         raise GoldenError(printable(f"the golden of {name} cannot be kept: {error}", 500)) from None
@@ -94,8 +98,11 @@ def provenance_as_kept(provenance: Provenance) -> Provenance:
     return replace(provenance, model=redact(provenance.model), environment=environment, **_BLANK)
 
 
-def decode(text: bytes, sidecar: Callable[[str], bytes]) -> Golden:
-    """Return the golden that a text file and the sidecar it names hold. Raises DamageError."""
+def decode(text: bytes, sidecar: Callable[[str, int], bytes]) -> Golden:
+    """Return the golden that a text file and the sidecar it names hold. Raises DamageError.
+
+    ``sidecar`` returns the content of the file of a name, at least one byte more than a limit if it has more.
+    """
     document = parse(text)
     prompt_set, provenance = _prompt_set(document.prompt_set), _provenance(document.provenance)
     name = GoldenName(
@@ -105,9 +112,14 @@ def decode(text: bytes, sidecar: Callable[[str], bytes]) -> Golden:
         document.variant,
         provenance.platform,
     )
-    packed = _sidecar(document, name, sidecar)
+    texts = Texts(
+        [(output.prompt_id, output.token_ids) for output in document.outputs],
+        provenance.max_model_len,
+        len(text),
+    )
+    packed = _sidecar(document.sidecar, name, sidecar, texts.most_bytes)
     try:
-        parts = unpack(packed, [(output.prompt_id, output.token_ids) for output in document.outputs])
+        parts = unpack(packed, texts)
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise DamageError(f"its sidecar {document.sidecar.file} is damaged: {error}") from None
     spec = _spec(document)
@@ -224,15 +236,16 @@ def _provenance(fields: ProvenanceFields) -> Provenance:
     return Provenance(**given, **_BLANK)
 
 
-def _sidecar(document: Document, name: GoldenName, content: Callable[[str], bytes]) -> bytes:
-    wanted = document.sidecar
+def _sidecar(
+    wanted: SidecarFields, name: GoldenName, content: Callable[[str, int], bytes], most: int
+) -> bytes:
     if wanted.file != name.sidecar_file(wanted.sha256):
         raise DamageError(
             f"its sidecar should be called {name.sidecar_file(wanted.sha256)}, not {wanted.file}"
         )
-    data = content(wanted.file)
-    if len(data) > MAX_SIDECAR_BYTES:
-        raise DamageError(f"its sidecar {wanted.file} has more than {MAX_SIDECAR_BYTES:,} bytes")
+    data = content(wanted.file, most)
+    if len(data) > most:
+        raise DamageError(f"its sidecar {wanted.file} is larger than its text allows ({most:,} bytes)")
     if hashlib.sha256(data).hexdigest() != wanted.sha256:
         raise DamageError(f"its sidecar {wanted.file} is not the one it was written with")
     return data

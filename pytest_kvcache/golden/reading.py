@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden.damage import DamageError
-from pytest_kvcache.golden.format import MAX_SIDECAR_BYTES, decode
+from pytest_kvcache.golden.format import decode
 from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES
 from pytest_kvcache.golden.places import is_there
 from pytest_kvcache.records import Golden
@@ -25,10 +25,12 @@ def read(path: Path) -> Golden:
     while True:
         try:
             text = content(path, MAX_TEXT_BYTES)
-            return decode(text, lambda file: _sidecar(path.with_name(file)))
+            return decode(text, lambda file, limit: _sidecar(path.with_name(file), limit))
         except DamageError as damage:
             if not _changed(path, text):
                 raise refusal(path, str(damage), damage.advice, damage.error) from None
+        except MemoryError:
+            raise refusal(path, "there is not enough memory to read it", "make room for it") from None
 
 
 def content(path: Path, limit: int) -> bytes:
@@ -57,9 +59,9 @@ def refusal(path: Path, problem: str, advice: str, error: type[GoldenError] = Go
     return error(f"{printable(f'{path}: {problem}', _LONGEST_MESSAGE)}; {advice}")
 
 
-def _sidecar(path: Path) -> bytes:
+def _sidecar(path: Path, limit: int) -> bytes:
     try:
-        return content(path, MAX_SIDECAR_BYTES)
+        return content(path, limit)
     except GoldenError:
         if is_there(path):
             raise

@@ -1,13 +1,15 @@
 """The sidecar of a golden: prompt token ids and log-probabilities, in binary and compressed.
 
 Arrays of all texts lie one after the other, because they compress better so. The token ids of the texts
-are in the golden's text alone.
+are in the golden's text alone, and what a sidecar may hold follows from them: a few bytes cannot become
+gigabytes.
 """
 
 from __future__ import annotations
 
 import lzma
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Annotated, Literal
 
@@ -17,7 +19,20 @@ from msgspec import Meta
 from pytest_kvcache.records import Output, Score
 
 MAX_BYTES = 512 * 2**20
-"""The most that a sidecar may hold when it is unpacked."""
+"""The most that a sidecar may hold, whatever its text says."""
+MAX_K = 20
+"""The most alternatives that are kept at a position."""
+TOKEN_BYTES = 4 + 8 * MAX_K
+"""What the log-probabilities of one token take."""
+MAX_PROMPT_TOKENS = 2**24
+"""The most tokens that the prompts of a golden may have together: as objects they take 700 MB."""
+_TOKENS_BESIDE = 2**16
+"""Tokens of a prompt, on average, that its text need not account for: those of a chat template, and of what
+the model itself has said in a conversation."""
+_PACKED = 5
+"""Bytes that a number or the head of a list takes at most."""
+_HEADS = 1000
+"""Bytes that the names of fields and the heads of arrays take at most."""
 _MEMORY = 64 * 2**20
 """The most that unpacking may take besides; presets up to 9 need as much."""
 
@@ -33,11 +48,13 @@ class _Scored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
     output: _Index
     n: _Index
-    k: _Index
+    k: Annotated[int, Meta(ge=0, le=MAX_K)]
 
 
+# What becomes many objects is left as bytes until their number is known to be right.
 class _Scores(msgspec.Struct, forbid_unknown_fields=True):
-    texts: tuple[_Scored, ...]
+    texts: msgspec.Raw
+    """A tuple of `_Scored`."""
     logprobs: bytes
     top_ids: bytes
     top_logprobs: bytes
@@ -45,9 +62,42 @@ class _Scores(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Content(msgspec.Struct, forbid_unknown_fields=True):
     format: Literal[1]
-    prompt_token_ids: tuple[_TokenIds, ...]
+    prompt_token_ids: msgspec.Raw
+    """A tuple of `_TokenIds`."""
     scores: _Scores | None
     floor: _Scores | None
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What the text file says that bounds its sidecar."""
+
+    outputs: Sequence[tuple[str, tuple[int, ...]]]
+    """Prompt id and token ids of each."""
+    max_model_len: int
+    """Tokens that a prompt may have; 0 if not known."""
+    size: int
+    """Bytes of the text file: prompts of so many tokens stand in it in full."""
+
+    @property
+    def most_prompt_tokens(self) -> int:
+        """The most tokens that all prompts may have together."""
+        return min(self.size + _TOKENS_BESIDE * len(self.outputs), MAX_PROMPT_TOKENS)
+
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes that a sidecar may have, packed and unpacked."""
+        tokens = sum(len(token_ids) for _, token_ids in self.outputs)
+        scores = TOKEN_BYTES * tokens + self.most_scored_bytes
+        return min(_HEADS + self.most_prompt_bytes + 2 * scores, MAX_BYTES)
+
+    @property
+    def most_prompt_bytes(self) -> int:
+        return _PACKED * (self.most_prompt_tokens + len(self.outputs) + 1)
+
+    @property
+    def most_scored_bytes(self) -> int:
+        return _PACKED * (4 * len(self.outputs) + 1)
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -65,37 +115,55 @@ def pack(outputs: Sequence[Output], scores: Sequence[Score] | None, floor: Seque
     """
     content = _Content(
         format=1,
-        prompt_token_ids=tuple(output.prompt_token_ids for output in outputs),
+        prompt_token_ids=_packed([output.prompt_token_ids for output in outputs]),
         scores=None if scores is None else _columns(outputs, scores),
         floor=None if floor is None else _columns(outputs, floor),
     )
     return lzma.compress(msgspec.msgpack.encode(content), format=lzma.FORMAT_XZ, filters=_FILTERS)
 
 
-def unpack(data: bytes, texts: Sequence[tuple[str, tuple[int, ...]]]) -> Parts:
-    """Return what a sidecar holds for outputs of which prompt id and token ids are given.
+def unpack(data: bytes, texts: Texts) -> Parts:
+    """Return what a sidecar holds beside these texts.
 
     Raises ValueError, saying what is wrong, for anything that :func:`pack` would not have written.
     """
-    content = _decoded(data)
-    if len(content.prompt_token_ids) != len(texts):
-        raise ValueError(f"it is of {len(content.prompt_token_ids)} outputs, and the text has {len(texts)}")
+    content = _decoded(data, texts.most_bytes)
     return Parts(
-        prompt_token_ids=content.prompt_token_ids,
+        prompt_token_ids=_prompts(content.prompt_token_ids, texts),
         scores=None if content.scores is None else _rows(content.scores, texts),
         floor=None if content.floor is None else _rows(content.floor, texts),
     )
 
 
-def _decoded(data: bytes) -> _Content:
+def _packed(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.msgpack.encode(value))
+
+
+def _decoded(data: bytes, most: int) -> _Content:
     decompressor = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_MEMORY)
     try:
-        body = decompressor.decompress(data, max_length=MAX_BYTES)
+        body = decompressor.decompress(data, max_length=most)
     except lzma.LZMAError as error:
         raise ValueError(f"it cannot be unpacked ({error})") from None
+    if len(body) == most and not decompressor.eof:
+        raise ValueError("it holds more than its text allows")
     if not decompressor.eof or decompressor.unused_data:
-        raise ValueError("it is cut off, too large, or followed by something else")
+        raise ValueError("it is cut off, or followed by something else")
     return msgspec.msgpack.decode(body, type=_Content)
+
+
+def _prompts(packed: msgspec.Raw, texts: Texts) -> tuple[_TokenIds, ...]:
+    if len(packed) > texts.most_prompt_bytes:
+        raise ValueError("its prompts have more tokens than their text allows")
+    prompts = msgspec.msgpack.decode(packed, type=tuple[_TokenIds, ...])
+    if len(prompts) != len(texts.outputs):
+        raise ValueError(f"it is of {len(prompts)} outputs, and the text has {len(texts.outputs)}")
+    longest = max(map(len, prompts), default=0)
+    if texts.max_model_len and longest > texts.max_model_len:
+        raise ValueError(f"a prompt of {longest:,} tokens is longer than max_model_len")
+    if sum(map(len, prompts)) > texts.most_prompt_tokens:
+        raise ValueError("its prompts have more tokens than their text allows")
+    return prompts
 
 
 def _columns(outputs: Sequence[Output], scores: Sequence[Score]) -> _Scores:
@@ -107,35 +175,42 @@ def _columns(outputs: Sequence[Output], scores: Sequence[Score]) -> _Scores:
             raise ValueError(f"the scores of {score.prompt_id!r} are not of what was written for it")
         texts.append(_Scored(number, n, score.k))
     return _Scores(
-        tuple(texts),
+        _packed(texts),
         b"".join(score.logprobs for score in scores),
         b"".join(score.top_ids for score in scores),
         b"".join(score.top_logprobs for score in scores),
     )
 
 
-def _rows(columns: _Scores, texts: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[Score, ...]:
-    for scored in columns.texts:
-        if scored.output >= len(texts) or scored.n > len(texts[scored.output][1]):
-            raise ValueError("it holds scores of more text than there is")
-    if len({scored.output for scored in columns.texts}) != len(columns.texts):
-        raise ValueError("it holds scores of one output twice")
-    single = _ends([4 * scored.n for scored in columns.texts])
-    several = _ends([4 * scored.n * scored.k for scored in columns.texts])
+def _rows(columns: _Scores, texts: Texts) -> tuple[Score, ...]:
+    if len(columns.texts) > texts.most_scored_bytes:
+        raise ValueError("it holds scores of more texts than there are")
+    scored = msgspec.msgpack.decode(columns.texts, type=tuple[_Scored, ...])
+    _check_scored(scored, texts.outputs)
+    single = _ends([4 * each.n for each in scored])
+    several = _ends([4 * each.n * each.k for each in scored])
     sizes = (len(columns.logprobs), len(columns.top_ids), len(columns.top_logprobs))
     if sizes != (single[-1], several[-1], several[-1]):
         raise ValueError("its arrays do not have the sizes of their texts")
     return tuple(
         Score(
-            prompt_id=texts[scored.output][0],
-            token_ids=texts[scored.output][1][: scored.n],
+            prompt_id=texts.outputs[each.output][0],
+            token_ids=texts.outputs[each.output][1][: each.n],
             logprobs=columns.logprobs[single[i] : single[i + 1]],
             top_ids=columns.top_ids[several[i] : several[i + 1]],
             top_logprobs=columns.top_logprobs[several[i] : several[i + 1]],
-            k=scored.k,
+            k=each.k,
         )
-        for i, scored in enumerate(columns.texts)
+        for i, each in enumerate(scored)
     )
+
+
+def _check_scored(scored: Sequence[_Scored], outputs: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+    for each in scored:
+        if each.output >= len(outputs) or each.n > len(outputs[each.output][1]):
+            raise ValueError("it holds scores of more text than there is")
+    if len({each.output for each in scored}) != len(scored):
+        raise ValueError("it holds scores of one output twice")
 
 
 def _ends(sizes: Sequence[int]) -> list[int]:
