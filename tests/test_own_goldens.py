@@ -1,4 +1,4 @@
-"""The repository's own goldens can be read, and are of the prompts that are shipped today."""
+"""The repository's own goldens can be read, and are of the prompts and models that are shipped today."""
 
 from __future__ import annotations
 
@@ -10,19 +10,38 @@ from pytest_kvcache.cli import main
 from pytest_kvcache.golden import GoldenDirectory
 from pytest_kvcache.plan import is_scored
 from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
+from pytest_kvcache.refmodels.recipes import directory_name
 
 ROOT = Path(__file__).parent.parent / "golden"
 SETS = [name for name in shipped_prompt_sets() if name.startswith("smoke")]
 
+MODELS = {
+    "ref:gqa": (
+        "gqa-284c4d7dc6e79bd1",
+        "sha256:bbcbc4b6dc4ddeca41ad1b2b93231dab03d2cdecd0d1c379a37783e2eed70446",
+    ),
+    "ref:gqa-kbias": (
+        "gqa-kbias-fcc22a8636e27622",
+        "sha256:636adaf9a47b17d469f3a6469cf02605e8be0b53ba4a0eb049a82ded44dcf608",
+    ),
+}
+"""The directory that a recipe is built in, which has the recipe's key, and the id of what was built there."""
 
-@pytest.mark.parametrize("model", ["ref:gqa", "ref:gqa-kbias"])
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_recipes_are_those_of_the_models_that_wrote_them(model: str) -> None:
+    directory, _ = MODELS[model]
+    assert directory_name(model) == directory, "refresh golden/ and write the new name and model_id above"
+
+
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("prompt_set", SETS)
 def test_there_is_a_golden_of_every_model_of_the_gate_and_every_set_of_its_tier(
     model: str, prompt_set: str
 ) -> None:
     asked = load_prompt_set(prompt_set)
     golden = GoldenDirectory(ROOT).find(model, "auto", asked, ("cpu",))
-    assert golden.outputs.spec.model == model
+    assert golden.outputs.provenance.model_id == MODELS[model][1]
     assert (golden.scores is not None) == is_scored(asked)
 
 
