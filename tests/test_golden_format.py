@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -23,9 +26,12 @@ from pytest_kvcache.golden import (
     read,
     shipped_golden_schema,
 )
+from pytest_kvcache.golden.damage import DamageError
 from pytest_kvcache.golden.layout import sealed
+from pytest_kvcache.golden.parsing import parse
 from pytest_kvcache.records import Golden
 
+SCHEMAS = Path(str(resources.files("pytest_kvcache"))) / "schemas"
 SAMPLES = [golden, penalised, awkward, lambda: golden(logprobs=False)]
 
 
@@ -132,6 +138,35 @@ def test_the_shipped_schema_is_the_one_of_the_code() -> None:
     assert shipped_golden_schema() == golden_schema(), (
         "write golden_schema() to pytest_kvcache/schemas/golden.schema.json"
     )
+
+
+@pytest.mark.parametrize("schema", sorted(SCHEMAS.glob("*.json")), ids=lambda path: path.name)
+def test_patterns_of_the_shipped_schemas_mean_the_same_outside_of_python(schema: Path) -> None:
+    of_python = re.compile(r"\\[AZz]|\(\?[P#(aiLmsux>]|\\[wdsb]|[*+?}]\+")
+    assert [
+        pattern for pattern in patterns(json.loads(schema.read_text())) if of_python.search(pattern)
+    ] == []
+
+
+def patterns(schema: Any) -> list[str]:
+    """Return all regular expressions of a schema."""
+    if isinstance(schema, list):
+        return [pattern for item in schema for pattern in patterns(item)]
+    if not isinstance(schema, dict):
+        return []
+    own = [schema["pattern"]] if isinstance(schema.get("pattern"), str) else []
+    return [*own, *schema.get("patternProperties", ()), *patterns(list(schema.values()))]
+
+
+@pytest.mark.parametrize("key", ["0" * 16 + "\n", "0" * 17, "0" * 15, "A" * 16])
+def test_a_key_is_what_its_pattern_says_and_nothing_after_it(key: str) -> None:
+    value = json.loads(encode(golden()).text)
+    value["prompt_set"]["key"] = key
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(value, shipped_golden_schema())
+    del value["checksum"]
+    with pytest.raises(DamageError, match="does not fit its schema"):
+        parse(sealed(value))
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=["scored", "penalised", "awkward", "unscored"])

@@ -19,7 +19,8 @@ from pytest_kvcache.records import Check, Json, ScoringPath
 _Token = Annotated[int, Meta(ge=0, lt=2**31)]
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
 _Name = Annotated[str, Meta(min_length=1, max_length=1000)]
-_Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+# In Python "$" also matches before a last line break: the length excludes it, there and in JSON Schema.
+_Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 _Number = int | float
 
 
@@ -56,7 +57,7 @@ class SamplingFields(_Fields):
 
 class PromptSetFields(_Fields):
     name: _Name
-    key: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z", description="Of sampling and prompts.")]
+    key: Annotated[str, Meta(pattern="^[0-9a-f]{16}$", max_length=16, description="Of sampling and prompts.")]
     sampling: SamplingFields
     prompts: Annotated[tuple[PromptFields, ...], Meta(min_length=1)]
 
