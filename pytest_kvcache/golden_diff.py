@@ -62,6 +62,10 @@ _HARMLESS = frozenset(
     }
 )
 """What changes no output: names, how texts are scored, who asks, and for what if it resolved alike."""
+_MAY_BE_UNKNOWN = frozenset(
+    {"enforce_eager", "chunked_prefill", "checkpoint_scales", "scales_differ", "preemptions"}
+)
+"""What not every engine tells, and no golden of schema 1: what one side does not know is no difference."""
 
 _BY_KV_DTYPE = frozenset(
     {"kv_cache_dtype", "kv_cache_quantized", "kv_scales", "checkpoint_scales", "scales_differ"}
@@ -269,7 +273,10 @@ def _facts(of: OutputSet) -> dict[str, str]:
         facts |= {f"{table}.{name}": value for name, value in getattr(provenance, table)}
     del facts["cpu_flags"]
     facts |= {f"cpu_flags.{flag}": "yes" for flag in provenance.cpu_flags}
-    return facts
+    facts["preemptions"] = str(of.counts.preemptions)
+    if provenance.checkpoint_scales is not None and provenance.scales_differ is None:
+        facts["scales_differ"] = "nowhere"
+    return {name: value for name, value in facts.items() if name not in _MAY_BE_UNKNOWN or value != "None"}
 
 
 def _plain(record: Provenance | Sampling) -> dict[str, str]:
@@ -277,7 +284,8 @@ def _plain(record: Provenance | Sampling) -> dict[str, str]:
 
 
 def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    return [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
+    names = [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
+    return [name for name in names if name not in _MAY_BE_UNKNOWN or (name in old and name in new)]
 
 
 def _told(old: Mapping[str, str], new: Mapping[str, str], names: Sequence[str] | None = None) -> str:

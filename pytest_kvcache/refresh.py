@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_kvcache.dtypes import is_quantized
 from pytest_kvcache.errors import GoldenError, UsageError
-from pytest_kvcache.golden import GoldenDirectory, GoldenName, as_kept, name_of, named
+from pytest_kvcache.golden import GoldenDirectory, GoldenName, as_kept, is_outdated, name_of, named
 from pytest_kvcache.golden_diff import GoldenChange, compare_goldens, refusals
 from pytest_kvcache.models import kept_name
 from pytest_kvcache.plan import Request, Target, is_scored
@@ -146,7 +146,12 @@ class Refresh:
         except GoldenError as error:
             change = compare_goldens(None, new)
             return replace(change, lines=(*change.lines, f"in place of one that cannot be read: {error}"))
-        return compare_goldens(old, new, policy.limits_for(new.outputs.spec.model))
+        change = compare_goldens(old, new, policy.limits_for(new.outputs.spec.model))
+        if old is not None and is_outdated(self._directory.path(name_of(new))):
+            change = replace(
+                change, lines=(*change.lines, "  in the schema of today, in place of an older one")
+            )
+        return change
 
 
 def wants_of(request: Request) -> tuple[Want, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from verdict_samples import PENALISED, PROVENANCE, prompt_set, prose, score, sco
 from verdict_samples import output as _output
 
 from pytest_kvcache.golden import GoldenDirectory
+from pytest_kvcache.golden.layout import sealed
 from pytest_kvcache.records import (
     EngineSpec,
     Golden,
@@ -31,6 +33,9 @@ FULL_PROVENANCE = replace(
     environment=(("VLLM_CPU_OMP_THREADS_BIND", "0"), ("VLLM_NO_USAGE_STATS", "1")),
     max_num_seqs=256,
     max_num_batched_tokens=4096,
+    enforce_eager=False,
+    chunked_prefill=True,
+    checkpoint_scales=0,
 )
 
 
@@ -96,6 +101,17 @@ def awkward() -> Golden:
         for number, (output, text) in enumerate(zip(of.outputs, AWKWARD_TEXTS, strict=True))
     )
     return replace(of, outputs=replace(of.outputs, outputs=outputs))
+
+
+def put_in_version_1(path: Path) -> None:
+    """Write a golden's text as the first version would have written it."""
+    value = json.loads(path.read_bytes())
+    value["schema_version"] = 1
+    for name in ("enforce_eager", "chunked_prefill", "checkpoint_scales", "scales_differ"):
+        value["provenance"].pop(name, None)
+    for name in ("preemptions", "checksum"):
+        value.pop(name, None)
+    path.write_bytes(sealed(value))
 
 
 def files(directory: GoldenDirectory) -> dict[Path, bytes]:

@@ -8,15 +8,17 @@ import json
 import multiprocessing
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from golden_samples import files, found, golden, penalised
+from golden_samples import FULL_PROVENANCE, files, found, golden, penalised, put_in_version_1
 from verdict_samples import prompt_set
 
 from pytest_kvcache.errors import GoldenError, KvCacheError, PartlyWrittenError
 from pytest_kvcache.golden import GoldenDirectory, as_kept, name_of
 from pytest_kvcache.golden.layout import sealed
+from pytest_kvcache.golden.migrate import VERSION
 
 OLD, NEW = golden(), golden(text=lambda i: f"Something else about number {i}.")
 NAME = name_of(OLD)
@@ -39,6 +41,19 @@ class TestCommit:
         before = {path: path.stat().st_mtime_ns for path in files(directory)}
         assert directory.commit([OLD, penalised()]) == ()
         assert {path: path.stat().st_mtime_ns for path in files(directory)} == before
+
+    @pytest.mark.parametrize("known", [True, None])
+    def test_the_same_golden_of_an_older_schema_is_written_anew(
+        self, directory: GoldenDirectory, known: bool | None
+    ) -> None:
+        facts = {"enforce_eager": known, "chunked_prefill": known}
+        of = golden(provenance=replace(FULL_PROVENANCE, **facts))  # type: ignore[arg-type]
+        directory.commit([of])
+        before = files(directory)
+        put_in_version_1(directory.path(NAME))
+        assert directory.commit([of]) == (directory.path(NAME),)
+        assert files(directory) == before
+        assert directory.commit([of]) == ()
 
     def test_a_changed_golden_leaves_the_others_alone(self, directory: GoldenDirectory) -> None:
         directory.commit([OLD, penalised()])
@@ -235,9 +250,9 @@ class TestCommit:
         directory.commit([OLD])
         path = directory.path(NAME)
         newer = {k: v for k, v in json.loads(path.read_bytes()).items() if k != "checksum"}
-        path.write_bytes(sealed({**newer, "schema_version": 2}))
+        path.write_bytes(sealed({**newer, "schema_version": VERSION + 1}))
         before = files(directory)
-        with pytest.raises(GoldenError, match=r"newer pytest-kvcache \(schema 2\); upgrade yours"):
+        with pytest.raises(GoldenError, match=r"newer pytest-kvcache \(schema 3\); upgrade yours"):
             directory.commit([NEW, penalised()])
         assert files(directory) == before
 

@@ -14,9 +14,16 @@ from verdict_samples import QUANTIZED, ids_of, output, prompt_set, prose, scores
 from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.findings import parting
 from pytest_kvcache.golden import as_kept
-from pytest_kvcache.golden_diff import GoldenChange, compare_goldens, differences, refusals, same_provenance
+from pytest_kvcache.golden_diff import (
+    GoldenChange,
+    compare_goldens,
+    differences,
+    refusals,
+    same_provenance,
+    told_provenance,
+)
 from pytest_kvcache.policy import Limits
-from pytest_kvcache.records import Golden, Output, OutputSet, Prompt, PromptSet, Provenance, Sampling
+from pytest_kvcache.records import Counts, Golden, Output, OutputSet, Prompt, PromptSet, Provenance, Sampling
 
 LOOP = prose(1, 10) + " a gentle soul," * 60
 TASKS = PromptSet(
@@ -344,12 +351,32 @@ def test_texts_that_became_less_probable_are_shown_before_others() -> None:
         ("model_id", "sha256:bb", "model_id"),
         ("block_size", 16, "block_size"),
         ("prefix_caching", False, "prefix_caching"),
+        ("enforce_eager", True, "enforce_eager"),
+        ("chunked_prefill", False, "chunked_prefill"),
+        ("scales_differ", "layer 3 has others", "scales_differ"),
     ],
 )
 def test_what_can_change_an_output_is_no_equal_provenance(fact: str, value: object, name: str) -> None:
     other = replace(FULL_PROVENANCE, **{fact: value})  # type: ignore[arg-type]
     assert name in same_provenance(made(), made(other))
     assert same_provenance(made(), made(other)) == same_provenance(made(other), made())
+
+
+def test_another_number_of_preemptions_is_no_equal_provenance() -> None:
+    one, other = (replace(made(), counts=Counts(cached_tokens=n, preemptions=n)) for n in (0, 3))
+    assert same_provenance(one, other) == ("preemptions",)
+    assert told_provenance(one, other) == "preemptions 0 -> 3"
+
+
+@pytest.mark.parametrize(
+    "known", [{"chunked_prefill": False, "checkpoint_scales": 2}, {"enforce_eager": True}]
+)
+def test_what_one_side_does_not_know_is_no_difference(known: dict[str, Any]) -> None:
+    unknown = dict.fromkeys(("enforce_eager", "chunked_prefill", "checkpoint_scales", "scales_differ"))
+    one = made(replace(FULL_PROVENANCE, **unknown))  # type: ignore[arg-type]
+    other = replace(made(replace(FULL_PROVENANCE, **known)), counts=Counts(preemptions=3))
+    assert same_provenance(one, other) == same_provenance(other, one) == ()
+    assert told_provenance(one, other) == ""
 
 
 def test_other_engine_arguments_or_another_revision_are_no_equal_provenance() -> None:

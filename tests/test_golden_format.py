@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from golden_samples import AWKWARD_TEXTS, FULL_PROVENANCE, awkward, golden, penalised
+from golden_samples import AWKWARD_TEXTS, FULL_PROVENANCE, awkward, golden, penalised, put_in_version_1
 
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden import (
@@ -28,8 +28,9 @@ from pytest_kvcache.golden import (
 )
 from pytest_kvcache.golden.damage import DamageError
 from pytest_kvcache.golden.layout import sealed
+from pytest_kvcache.golden.migrate import VERSION
 from pytest_kvcache.golden.parsing import parse
-from pytest_kvcache.records import Golden
+from pytest_kvcache.records import Counts, Golden
 
 SCHEMAS = Path(str(resources.files("pytest_kvcache"))) / "schemas"
 SAMPLES = [golden, penalised, awkward, lambda: golden(logprobs=False)]
@@ -175,6 +176,23 @@ def test_a_written_golden_fits_the_shipped_schema(sample: Callable[[], Golden]) 
     jsonschema.validate(json.loads(encode(sample()).text), shipped_golden_schema())
 
 
+def test_a_golden_of_version_1_is_read_and_does_not_know_what_version_2_added(tmp_path: Path) -> None:
+    added = {
+        "enforce_eager": True,
+        "chunked_prefill": True,
+        "checkpoint_scales": 0,
+        "scales_differ": "in layer 3",
+    }
+    of = as_kept(golden(provenance=replace(FULL_PROVENANCE, **added)))  # type: ignore[arg-type]
+    of = replace(of, outputs=replace(of.outputs, counts=Counts(preemptions=3)))
+    path = put(encode(of), tmp_path)
+    assert read(path) == of
+    put_in_version_1(path)
+    found = read(path)
+    assert found == as_kept(golden(provenance=replace(FULL_PROVENANCE, **dict.fromkeys(added))))  # type: ignore[arg-type]
+    assert (found.outputs.provenance.chunked_prefill, found.outputs.counts.preemptions) == (None, None)
+
+
 def test_a_golden_of_an_older_version_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of = golden()
     path = put(encode(of), tmp_path)
@@ -184,17 +202,17 @@ def test_a_golden_of_an_older_version_is_read(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(GoldenError, match="never was a schema version 0"):
         read(path)
     step = {0: lambda value: {**{k: v for k, v in value.items() if k != "dtype"}, "variant": value["dtype"]}}
-    monkeypatch.setattr(migrate, "STEPS", step)
+    monkeypatch.setattr(migrate, "STEPS", {**migrate.STEPS, **step})
     assert read(path) == as_kept(of)
 
 
 @pytest.mark.parametrize("is_sealed", [True, False])
 def test_a_golden_of_a_newer_version_says_to_upgrade(tmp_path: Path, is_sealed: bool) -> None:
     path = put(encode(golden()), tmp_path)
-    newer = {**json.loads(path.read_bytes()), "schema_version": 2, "more": 1}
+    newer = {**json.loads(path.read_bytes()), "schema_version": VERSION + 1, "more": 1}
     del newer["checksum"]
     path.write_bytes(sealed(newer) if is_sealed else sealed(newer)[:-9])
-    with pytest.raises(GoldenError, match=r"newer pytest-kvcache \(schema (version )?2\); upgrade yours"):
+    with pytest.raises(GoldenError, match=r"newer pytest-kvcache \(schema (version )?3\); upgrade yours"):
         read(path)
 
 

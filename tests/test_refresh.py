@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scripted
+from golden_samples import put_in_version_1
 
 from pytest_kvcache.conditions import BATCH
 from pytest_kvcache.engines.devices import DevicePool
@@ -258,6 +259,21 @@ class TestRefusing:
         assert contents(directory) == before
         same = late.review(make(tmp_path, baseline_wants()[0], run="third"), Policy())
         assert late.commit(same) == ()
+
+    def test_the_same_golden_of_an_older_schema_is_brought_up_to_date(
+        self, tmp_path: Path, directory: GoldenDirectory
+    ) -> None:
+        made = make(tmp_path, baseline_wants()[0])
+        [path] = refresh(directory, made)
+        before = path.read_bytes()
+        put_in_version_1(path)
+        begun = Refresh(directory)
+        review = begun.review(made, Policy())
+        headline, schema = review.changes[0].lines
+        assert headline.endswith(": unchanged")
+        assert schema == "  in the schema of today, in place of an older one"
+        assert begun.commit(review) == (path,)
+        assert path.read_bytes() == before
 
     def test_a_full_disk_leaves_the_old_goldens(
         self, tmp_path: Path, directory: GoldenDirectory, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,7 @@ from pytest_kvcache.golden.finding import prompt_changes
 from pytest_kvcache.golden.format import Encoded, as_kept, encode, provenance_as_kept
 from pytest_kvcache.golden.leftovers import Problem
 from pytest_kvcache.golden.names import GoldenName, name_of, named
-from pytest_kvcache.golden.reading import read
+from pytest_kvcache.golden.reading import is_outdated, read
 
 __all__ = [
     "Encoded",
@@ -25,6 +25,7 @@ __all__ = [
     "as_kept",
     "encode",
     "golden_schema",
+    "is_outdated",
     "name_of",
     "named",
     "prompt_changes",

@@ -24,7 +24,7 @@ from pytest_kvcache.golden.format import Encoded, as_kept, encode
 from pytest_kvcache.golden.leftovers import TEMPORARY_SUFFIX, leftovers, orphans, temporaries
 from pytest_kvcache.golden.names import GoldenName, name_of, text_of_sidecar
 from pytest_kvcache.golden.places import is_there, locked
-from pytest_kvcache.golden.reading import refusal
+from pytest_kvcache.golden.reading import is_outdated, refusal
 from pytest_kvcache.records import Golden
 from pytest_kvcache.text import listed, printable
 
@@ -111,7 +111,8 @@ def _make(root: Path) -> None:
 
 
 def _is_kept(root: Path, name: GoldenName, golden: Golden) -> bool:
-    """Whether the golden is there as it is: compressors differ, so what they hold is compared."""
+    """Whether the golden is there as it is, in today's schema: compressors differ, so what they hold is
+    compared."""
     try:
         there = golden_at(root, name)
     except DamagedError:
@@ -119,7 +120,7 @@ def _is_kept(root: Path, name: GoldenName, golden: Golden) -> bool:
     if there is not None:
         of = golden.outputs
         check_subject(name.path(root), there, of.spec.model, golden.variant, of.prompt_set.name)
-    return there == golden
+    return there == golden and not is_outdated(name.path(root))
 
 
 def _check_unchanged(root: Path, name: GoldenName, expected: Mapping[GoldenName, str | None]) -> None:

@@ -1,6 +1,6 @@
 """The text file of a golden, field by field, in the order in which it is written.
 
-Version 1 of a contract with files that lie in other people's repositories. Whoever changes a field here
+Version 2 of a contract with files that lie in other people's repositories. Whoever changes a field here
 raises :data:`~pytest_kvcache.golden.migrate.VERSION` and adds the step from the version before.
 """
 
@@ -70,8 +70,8 @@ class EngineFields(_Fields):
     engine_args: Annotated[dict[str, str], Meta(description="Each value is JSON text.")]
 
 
-class ProvenanceFields(_Fields):
-    """What really ran. What differs between two equal runs (seconds, paths, devices) is left out."""
+class ProvenanceFields(_Fields, omit_defaults=True, kw_only=True):
+    """What is known to have run. What differs between two equal runs (seconds, paths) is left out."""
 
     model: _Name
     model_id: _Name
@@ -95,6 +95,10 @@ class ProvenanceFields(_Fields):
     scoring_difference: _Number | None
     max_num_seqs: _Count
     max_num_batched_tokens: _Count
+    enforce_eager: bool | None = None
+    chunked_prefill: bool | None = None
+    checkpoint_scales: _Count | None = None
+    scales_differ: str | None = None
 
 
 class OutputFields(_Fields):
@@ -111,15 +115,18 @@ class SidecarFields(_Fields):
     sha256: _Sha256
 
 
-class Document(_Fields):
+class Document(_Fields, omit_defaults=True, kw_only=True):
     """One golden: what an engine wrote for each prompt of a set."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     model: _Name
     variant: _Name
     prompt_set: PromptSetFields
     engine: EngineFields
     provenance: ProvenanceFields
+    preemptions: Annotated[
+        _Count | None, Meta(description="Times that a sequence lost its place in the kv cache.")
+    ] = None
     outputs: tuple[OutputFields, ...]
     sidecar: SidecarFields
 

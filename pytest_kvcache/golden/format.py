@@ -28,6 +28,7 @@ from pytest_kvcache.golden.names import GoldenName, name_of
 from pytest_kvcache.golden.parsing import parse
 from pytest_kvcache.golden.sidecar import Texts, pack, unpack
 from pytest_kvcache.records import (
+    Counts,
     EngineSpec,
     Golden,
     Json,
@@ -84,7 +85,9 @@ def as_kept(golden: Golden) -> Golden:
     provenance = provenance_as_kept(of.provenance)
     return Golden(
         variant=golden.variant,
-        outputs=OutputSet(spec, of.prompt_set, provenance, of.outputs, 0.0),
+        outputs=OutputSet(
+            spec, of.prompt_set, provenance, of.outputs, 0.0, Counts(preemptions=of.counts.preemptions)
+        ),
         scores=_score_set(spec, of.prompt_set, _scores(golden.scores)),
         floor=_score_set(spec, of.prompt_set, _scores(golden.floor)),
     )
@@ -126,7 +129,9 @@ def decode(text: bytes, sidecar: Callable[[str, int], bytes]) -> Golden:
     outputs = _outputs(document.outputs, prompt_set, parts.prompt_token_ids)
     return Golden(
         variant=document.variant,
-        outputs=OutputSet(spec, prompt_set, provenance, outputs, 0.0),
+        outputs=OutputSet(
+            spec, prompt_set, provenance, outputs, 0.0, Counts(preemptions=document.preemptions)
+        ),
         scores=_score_set(spec, prompt_set, parts.scores),
         floor=_score_set(spec, prompt_set, parts.floor),
     )
@@ -137,12 +142,8 @@ _BLANK: dict[str, Any] = {
     "device_ids": (),
     "kv_capacity_tokens": 0,
     "seconds_to_load": 0.0,
-    "enforce_eager": None,
-    "chunked_prefill": None,
-    "checkpoint_scales": None,
-    "scales_differ": None,
 }
-"""The fields of a provenance that differ between equal runs, and those that the format does not have."""
+"""The fields of a provenance that differ between equal runs."""
 
 
 def _check_model(model: str) -> None:
@@ -175,6 +176,7 @@ def _written(golden: Golden, sidecar: dict[str, Json]) -> dict[str, Json]:
             "versions": dict(of.provenance.versions),
             "environment": dict(of.provenance.environment),
         },
+        "preemptions": of.counts.preemptions,
         "outputs": [
             {
                 "prompt_id": output.prompt_id,

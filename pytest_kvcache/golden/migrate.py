@@ -7,10 +7,16 @@ from collections.abc import Callable, Mapping
 from pytest_kvcache.golden.damage import DamageError, NewerError
 from pytest_kvcache.records import Json
 
-VERSION = 1
+VERSION = 2
 """The ``schema_version`` that is written."""
 
-STEPS: Mapping[int, Callable[[dict[str, Json]], dict[str, Json]]] = {}
+
+def _from_1(value: dict[str, Json]) -> dict[str, Json]:
+    """Return it as it is: version 2 added facts that are not known of an engine of version 1."""
+    return value
+
+
+STEPS: Mapping[int, Callable[[dict[str, Json]], dict[str, Json]]] = {1: _from_1}
 """For each older version that ever was: the decoded file as the next version would have it."""
 
 

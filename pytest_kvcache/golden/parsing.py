@@ -42,6 +42,12 @@ def parse(text: bytes) -> Document:
         raise DamageError(f"it does not fit its schema: {error}") from None
 
 
+def is_current(text: bytes) -> bool:
+    """Whether a text is of the version that is written today."""
+    version = _VERSION.match(text)
+    return version is not None and int(version[1]) == VERSION
+
+
 def _unsealed(text: bytes) -> DamageError:
     """Return what seems to have happened to a text that is not as it was written."""
     if _CONFLICT_MARK.search(text):

@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden.damage import DamageError
 from pytest_kvcache.golden.format import decode
-from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES
+from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES, is_current
 from pytest_kvcache.golden.places import is_there
 from pytest_kvcache.records import Golden
 from pytest_kvcache.text import printable
@@ -31,6 +31,11 @@ def read(path: Path) -> Golden:
                 raise refusal(path, str(damage), damage.advice, damage.error) from None
         except MemoryError:
             raise refusal(path, "there is not enough memory to read it", "make room for it") from None
+
+
+def is_outdated(path: Path) -> bool:
+    """Whether a golden's text is of an older schema. Raises GoldenError if it cannot be read."""
+    return not is_current(content(path, MAX_TEXT_BYTES))
 
 
 def content(path: Path, limit: int) -> bytes:
