@@ -77,7 +77,7 @@ def nested_deeply(data: bytes, rng: random.Random) -> bytes:
 
 def huge(data: bytes, rng: random.Random) -> bytes:
     padding = rng.choice([b" ", b"\n", b"[", b"\0", data])
-    return data + padding * (rng.choice([1_000, 1_000, 1_000, 17_000_000]) // len(padding) + 1)
+    return data + padding * (rng.choice([1_000, 1_000, 1_000, 34_000_000]) // len(padding) + 1)
 
 
 def recoded(data: bytes, rng: random.Random) -> bytes:

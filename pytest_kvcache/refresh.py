@@ -13,7 +13,15 @@ from pathlib import Path
 
 from pytest_kvcache.dtypes import is_quantized
 from pytest_kvcache.errors import GoldenError, UsageError
-from pytest_kvcache.golden import GoldenDirectory, GoldenName, as_kept, is_outdated, name_of, named
+from pytest_kvcache.golden import (
+    GoldenDirectory,
+    GoldenName,
+    as_kept,
+    is_outdated,
+    name_of,
+    named,
+    too_large,
+)
 from pytest_kvcache.golden_diff import GoldenChange, compare_goldens, refusals
 from pytest_kvcache.models import kept_name
 from pytest_kvcache.plan import Request, Target, is_scored
@@ -22,6 +30,7 @@ from pytest_kvcache.records import Golden, PromptSet, ScoreSet, content_key
 from pytest_kvcache.session import Session
 from pytest_kvcache.store import RunStore
 from pytest_kvcache.surroundings import is_ci
+from pytest_kvcache.text import printable
 
 
 class Update(StrEnum):
@@ -207,6 +216,17 @@ def check_may_write(environ: Mapping[str, str], *, allow_ci: bool) -> None:
             "goldens are not refreshed in CI (CI is set): refresh them elsewhere and commit them, "
             "or add --kv-golden-allow-ci"
         )
+
+
+def check_sizes(wants: Iterable[Want]) -> None:
+    """Raise `UsageError` for a golden that could not be kept once engines have written it."""
+    for want in wants:
+        if why := too_large(want.prompt_set):
+            raise UsageError(
+                printable(
+                    f"the golden of {want} cannot be kept: {why}; split the set, or lower its max_tokens"
+                )
+            )
 
 
 def _refusal(want: Want, golden: Golden, policy: Policy) -> str | None:

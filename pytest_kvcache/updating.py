@@ -16,7 +16,7 @@ import pytest
 
 from pytest_kvcache.engines.devices import platforms
 from pytest_kvcache.errors import KvCacheError, PartlyWrittenError
-from pytest_kvcache.golden import GoldenDirectory
+from pytest_kvcache.golden import GoldenDirectory, size_notes
 from pytest_kvcache.plan import Request
 from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import Golden
@@ -27,6 +27,7 @@ from pytest_kvcache.refresh import (
     Want,
     assemble,
     check_may_write,
+    check_sizes,
     merge,
     produce,
     wants_of,
@@ -89,7 +90,7 @@ class Updating:
     def plan(self, store: RunStore, tests: Iterable[tuple[pytest.Item, Request]]) -> list[Request]:
         """Keep what all kv tests need; return what is asked of engines, so that it can be made.
 
-        Raises `GoldenError` if that would replace another prompt set's golden.
+        Raises `UsageError` for a golden that could not be kept, or would replace another prompt set's.
         """
         expected: dict[str, Sequence[Want]] = {}
         for item, request in tests:
@@ -100,6 +101,7 @@ class Updating:
                 expected[item.nodeid] = needs
         wants = merge(want for each in expected.values() for want in each)
         due = [want for want in wants if self._is_due(want)]
+        check_sizes(due)
         self._refresh.check_own(due, self._platforms)
         Shards(store.root).expect(expected)
         return [want.request for want in due]
@@ -144,6 +146,7 @@ class Updating:
         except KvCacheError as error:
             return _red(session, f"{NONE}: {error}")
         lines = [f"written: {path}" for path in written] or [NOTHING_TO_WRITE]
+        lines += size_notes(written)
         lines += [
             f"not made: {listed(map(str, wants))}, for {test} was skipped"
             for test, wants in gathered.skipped.items()

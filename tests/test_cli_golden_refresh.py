@@ -24,7 +24,7 @@ from golden_command import (
 
 from pytest_kvcache.cli import _engines, _wanted
 from pytest_kvcache.engines import EngineFactory
-from pytest_kvcache.golden import GoldenDirectory, GoldenName, read
+from pytest_kvcache.golden import GoldenDirectory, GoldenName, read, sizes
 from pytest_kvcache.prompts import load_prompt_set
 from pytest_kvcache.records import PromptSet, Sampling
 
@@ -47,6 +47,17 @@ def test_new_goldens_are_made_for_every_model_dtype_and_prompt_set(
     assert f"{HEADLINE}: new" in shown.out
     assert f"written: {OWN}" in shown.out
     assert "kvcache: model-fp8_e4m3 generating" in shown.err
+
+
+def test_a_text_that_nobody_reads_is_written_and_said_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizes, "READABLE_BYTES", 1000)
+    assert kvcache(*NEW) == 0
+    shown = capsys.readouterr()
+    assert f"written: {OWN}" in shown.out
+    size = f"{OWN.stat().st_size / 1000:,.0f}"
+    assert f"kvcache: {OWN} has {size} kB, more than a reviewer reads: split its prompt set\n" in shown.err
 
 
 def test_a_refresh_without_a_change_leaves_every_file_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,19 @@ def test_a_file_that_is_no_golden_is_named(
     assert why in only_line(capsys)
 
 
+def test_a_set_whose_golden_could_not_be_kept_is_refused_before_it_is_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = Path("own.jsonl").read_text().replace('"max_tokens": 80', '"max_tokens": 600000')
+    Path("own.jsonl").write_text(lines)
+    assert kvcache(*NEW) == 2
+    assert (
+        "the golden of own of model-auto cannot be kept: 4 prompts and texts of up to 600,000 tokens may "
+        "come to 38.4 MB, and 33.6 MB is the most; split the set, or lower its max_tokens"
+    ) in only_line(capsys)
+    assert engines_started() == []
+
+
 @pytest.mark.parametrize("action", ["diff", "refresh"])
 def test_a_damaged_golden_cannot_be_made_anew_without_saying_of_what(
     action: str, capsys: pytest.CaptureFixture[str]

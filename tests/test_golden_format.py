@@ -25,11 +25,13 @@ from pytest_kvcache.golden import (
     name_of,
     read,
     shipped_golden_schema,
+    sidecar,
+    sizes,
 )
 from pytest_kvcache.golden.damage import DamageError
 from pytest_kvcache.golden.layout import sealed
 from pytest_kvcache.golden.migrate import VERSION
-from pytest_kvcache.golden.parsing import parse
+from pytest_kvcache.golden.parsing import MAX_TEXT_BYTES, parse
 from pytest_kvcache.records import Counts, Golden
 
 SCHEMAS = Path(str(resources.files("pytest_kvcache"))) / "schemas"
@@ -52,6 +54,11 @@ def test_what_was_written_is_read_back(tmp_path: Path, sample: Callable[[], Gold
 def test_what_is_read_gives_the_same_bytes_again(tmp_path: Path) -> None:
     encoded = encode(golden())
     assert encode(read(put(encoded, tmp_path))) == encoded
+
+
+def test_what_fits_into_a_text_fits_into_its_sidecar() -> None:
+    scores = sidecar.TOKEN_BYTES * MAX_TEXT_BYTES // sizes.TOKEN_BYTES
+    assert scores + 5 * sidecar.MAX_PROMPT_TOKENS < sidecar.MAX_BYTES
 
 
 def test_what_differs_between_two_equal_runs_is_left_out() -> None:

@@ -50,7 +50,7 @@ CHANGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "crlf": (lambda b: b.replace(b"\n", b"\r\n"), "CRLF"),
     "foreign": (lambda _: b"{}", "no golden"),
     "empty": (lambda _: b"", "no golden"),
-    "huge": (lambda b: b + b" " * 2**24, "more than 16,777,216 bytes"),
+    "huge": (lambda b: b + b" " * 2**25, "more than 33,554,432 bytes"),
 }
 
 

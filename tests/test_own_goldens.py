@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_kvcache.cli import main
-from pytest_kvcache.golden import GoldenDirectory
+from pytest_kvcache.golden import GoldenDirectory, read
+from pytest_kvcache.golden.sizes import READABLE_BYTES, largest_text
 from pytest_kvcache.plan import is_scored
 from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.refmodels.recipes import directory_name
@@ -43,6 +44,17 @@ def test_there_is_a_golden_of_every_model_of_the_gate_and_every_set_of_its_tier(
     golden = GoldenDirectory(ROOT).find(model, "auto", asked, ("cpu",))
     assert golden.outputs.provenance.model_id == MODELS[model][1]
     assert (golden.scores is not None) == is_scored(asked)
+
+
+def test_a_reviewer_can_read_each_of_them() -> None:
+    sizes = {path.name: path.stat().st_size for path in ROOT.rglob("*.json")}
+    assert {name for name, size in sizes.items() if size > READABLE_BYTES} == set()
+    assert len(sizes) == len(SETS)
+
+
+def test_none_is_larger_than_was_to_be_expected_before_an_engine_ran() -> None:
+    for path in ROOT.rglob("*.json"):
+        assert path.stat().st_size <= largest_text(read(path).prompt_set)
 
 
 def test_all_of_them_are_whole_and_fit_to_be_held_against(capsys: pytest.CaptureFixture[str]) -> None:

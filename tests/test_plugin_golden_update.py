@@ -12,6 +12,8 @@ import pytest
 from golden_project import keep_goldens
 from plugin_project import CONFTEST, GATE, OUTPUT_TEST, VERDICT_TEST, engines_started
 
+from pytest_kvcache.golden import sizes
+
 SHORT = "--kv-max-tokens=24"
 BASELINE = ("--kv-dtypes=auto", "--kv-models=scripted/model", SHORT)
 BOTH = (*GATE, SHORT)
@@ -43,6 +45,8 @@ import pytest
 def test_own(kv_golden):
     pass
 """
+TOO_LONG = "--kv-max-tokens=70000"
+"""Makes goldens that could not be kept."""
 WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
 
 
@@ -289,6 +293,28 @@ class TestRefusing:
         assert not (project.path / "golden").exists()
         assert project.runpytest(*BASELINE, ALL, "--kv-golden-allow-ci").ret == 0
         assert len(texts(project)) == 2
+
+    @WORKERS
+    def test_a_set_whose_golden_could_not_be_kept_is_refused_before_engines_start(
+        self, project: pytest.Pytester, workers: tuple[str, ...]
+    ) -> None:
+        project.makepyfile(VERDICT_TEST)
+        result = project.runpytest(*BASELINE, TOO_LONG, ALL, *workers)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        said = result.stdout.str() + result.stderr.str()
+        assert "the golden of smoke of model-auto cannot be kept: 32 prompts and texts of up to" in said
+        assert engines_started(project) == []
+
+    def test_a_text_that_nobody_reads_is_written_and_said_so(
+        self, project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sizes, "READABLE_BYTES", 1000)
+        project.makepyfile(TWO_SETS)
+        result = project.runpytest(*BASELINE, ALL)
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(
+            ["written: *", "*smoke-24* has * kB, more than a reviewer reads: split *"]
+        )
 
     def test_without_kv_dtypes_it_is_a_usage_error(self, project: pytest.Pytester) -> None:
         project.makepyfile(VERDICT_TEST)

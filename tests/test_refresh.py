@@ -19,12 +19,13 @@ from pytest_kvcache.errors import EngineError, GoldenError, KvCacheError, UsageE
 from pytest_kvcache.golden import GoldenDirectory, name_of
 from pytest_kvcache.plan import Request, make_plan
 from pytest_kvcache.policy import Policy
-from pytest_kvcache.records import Golden
+from pytest_kvcache.records import Golden, Prompt, PromptSet, Sampling
 from pytest_kvcache.refresh import (
     Refresh,
     Want,
     assemble,
     check_may_write,
+    check_sizes,
     merge,
     produce,
     wants_of,
@@ -78,6 +79,15 @@ def whole(store: RunStore, want: Want) -> Golden:
     golden = assemble(store, want)
     assert golden is not None
     return golden
+
+
+def large(prompts: int) -> PromptSet:
+    text = "Describe the harbour in the morning, when the boats come back." * 3
+    return PromptSet(
+        "large",
+        tuple(Prompt(f"p{i}", "chat", text=f"{i}: {text}") for i in range(prompts)),
+        Sampling(max_tokens=512),
+    )
 
 
 def refresh(directory: GoldenDirectory, made: list[tuple[Want, Golden]]) -> tuple[Path, ...]:
@@ -246,6 +256,12 @@ class TestRefusing:
         spoiled = replace(golden.scores, scores=(replace(first, logprobs=nan), *rest))
         review = Refresh(directory).review([(want, replace(golden, scores=spoiled))], Policy())
         assert len(review.refusals) == 1
+
+    def test_a_golden_that_could_not_be_kept_is_refused_before_it_is_made(self) -> None:
+        want = baseline_wants()[0]
+        check_sizes([replace(want, prompt_set=large(3500))])
+        with pytest.raises(UsageError, match=r"4,500 prompts .* may come to \d\d.\d MB, .* split the set"):
+            check_sizes([want, replace(want, prompt_set=large(4500))])
 
     def test_what_changed_since_the_refresh_began_is_kept(
         self, tmp_path: Path, directory: GoldenDirectory

@@ -201,11 +201,12 @@ def _remade(arguments: argparse.Namespace) -> Sequence[GoldenChange]:
 def _refresh(arguments: argparse.Namespace) -> int:
     from pytest_kvcache.cli._engines import make_goldens
     from pytest_kvcache.engines.devices import platforms
-    from pytest_kvcache.golden import GoldenDirectory
-    from pytest_kvcache.refresh import Refresh, check_may_write
+    from pytest_kvcache.golden import GoldenDirectory, size_notes
+    from pytest_kvcache.refresh import Refresh, check_may_write, check_sizes
 
     check_may_write(os.environ, allow_ci=arguments.kv_golden_allow_ci)
     policy, wants = _policy(arguments), _wants(arguments)
+    check_sizes(wants)
     directory = GoldenDirectory(arguments.kv_golden_dir)
     directory.check_writable()
     refresh = Refresh(directory)
@@ -221,6 +222,8 @@ def _refresh(arguments: argparse.Namespace) -> int:
         print_lines(f"written: {path}" for path in written)
         if not (written or review.refusals):
             print_lines(["nothing to write: all goldens are as they were"])
+    for note in size_notes(written):
+        say(f"kvcache: {note}")
     for refusal in review.refusals:
         say(f"kvcache: no golden was written: {refusal}")
     return FINDING if review.refusals else FINE

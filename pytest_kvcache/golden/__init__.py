@@ -15,6 +15,7 @@ from pytest_kvcache.golden.format import Encoded, as_kept, encode, provenance_as
 from pytest_kvcache.golden.leftovers import Problem
 from pytest_kvcache.golden.names import GoldenName, name_of, named
 from pytest_kvcache.golden.reading import is_outdated, read
+from pytest_kvcache.golden.sizes import size_notes, too_large
 
 __all__ = [
     "Encoded",
@@ -32,4 +33,6 @@ __all__ = [
     "provenance_as_kept",
     "read",
     "shipped_golden_schema",
+    "size_notes",
+    "too_large",
 ]

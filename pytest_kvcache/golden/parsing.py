@@ -18,7 +18,7 @@ from pytest_kvcache.golden.layout import SEAL, is_sealed
 from pytest_kvcache.golden.migrate import VERSION, migrated
 from pytest_kvcache.records import Json
 
-MAX_TEXT_BYTES = 16 * 2**20
+MAX_TEXT_BYTES = 32 * 2**20
 
 _CONFLICT_MARK = re.compile(rb"^(<<<<<<<|=======|>>>>>>>)", re.MULTILINE)
 """Only a merge writes one at the beginning of a line: in a golden every text is indented."""
