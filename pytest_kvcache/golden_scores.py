@@ -58,14 +58,15 @@ def _told(found: Beginnings, parted: bool, limits: Limits) -> ScoresChange:
         ("same-top", found.reached.same_top, None),
     )
     measured = [each for each in figures if each[1].n >= LEAST_FOR_AN_INTERVAL]
-    told = ", ".join(f"{name} {_figure(interval, limit)}" for name, interval, limit in measured)
+    told = ", ".join(f"{name} {_figure(interval, limit, texts)}" for name, interval, limit in measured)
     worse = any(_is_beyond(interval, limit) for _, interval, limit in measured)
     return ScoresChange((f"log-probabilities {where}: {told}",), worse)
 
 
-def _figure(interval: Interval, limit: float | None) -> str:
+def _figure(interval: Interval, limit: float | None, texts: int) -> str:
+    fewer = f" of {interval.n} prompts" if interval.n < texts else ""
     beyond = f" (beyond the limit {limit:.3f})" if _is_beyond(interval, limit) else ""
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]{beyond}"
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]{fewer}{beyond}"
 
 
 def _is_beyond(interval: Interval, limit: float | None) -> bool:

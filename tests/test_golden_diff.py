@@ -191,6 +191,13 @@ def test_texts_that_part_at_once_are_compared_at_that_position_alone() -> None:
     assert "delta NLL" not in told(change)
 
 
+def test_a_figure_of_fewer_prompts_says_so() -> None:
+    new = golden(text=lambda i: parted_at(5 * (i < 3))(i))
+    assert "at 23 positions of 8 prompts: delta NLL 0.000 [0.000, 0.000] of 3 prompts, KLD" in told(
+        compare_goldens(golden(), new)
+    )
+
+
 def test_one_prompt_has_no_interval() -> None:
     old = golden(prompt_set(1))
     new = golden(prompt_set(1), text=lambda i: prose(i + 50))
