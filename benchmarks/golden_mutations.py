@@ -1,8 +1,9 @@
 """What becomes of goldens that were damaged: are they refused in one line, whatever happened to them?
 
 Mutates the text or the sidecar of a golden in the ways that disks, editors, merges and attackers do, and
-reads it. A traceback is any exception but `GoldenError`; a silent pass is a mutated file that was read
-although its bytes differ.
+reads it. A third of them is forged: changed, and sealed again (`golden_forgeries`). A traceback is any
+exception but `GoldenError`; a silent pass is a mutated file that was read although its bytes differ, or a
+forged one although a reader can know.
 
     python benchmarks/golden_mutations.py [--n 2000] [--seed 5]
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from golden_forgeries import forge
 from golden_samples import golden, penalised
 
 from pytest_kvcache.errors import GoldenError
@@ -177,6 +179,8 @@ def _value_replaced(data: bytes, rng: random.Random, value: str) -> bytes:
 def mutate(text: Path, others: Path, rng: random.Random) -> str | None:
     """Damage a golden's files in place and return how; None if its bytes are what they were."""
     sidecar = next(text.parent.glob(f"{text.stem}.*.xz"))
+    if rng.random() < 1 / 3:
+        return forge(text, sidecar, rng)
     if rng.random() < 0.05:
         return _file_replaced(rng.choice([text, sidecar]), others, rng)
     path, kinds = rng.choice([(text, (*_OF_BOTH, *_OF_TEXT)), (sidecar, (*_OF_BOTH, repacked))])

@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import random
+import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,6 +96,10 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "sidecar": (lambda v: v["sidecar"].update(file="../../secret.xz"), "should be called"),
     "argument": (lambda v: v["engine"]["engine_args"].update(a="{"), "no JSON text"),
     "version": (lambda v: v.update(schema_version=True), "no schema_version"),
+    "longer": (
+        lambda v: v["outputs"][0]["token_ids"].extend([1] * 256),
+        "an output is longer than max_tokens",
+    ),
     "shorter": (lambda v: v["outputs"][0]["token_ids"].clear(), "more text than there is"),
 }
 
@@ -192,6 +197,24 @@ def test_prompts_are_no_longer_than_both_model_and_text_allow(path: Path, max_mo
         else:
             with limited_memory(), pytest.raises(GoldenError, match=r"max_model_len|allows"):
                 read(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "number", "message"),
+    [
+        ("top_ids", struct.pack("<i", -1), "token ids below 0"),
+        ("logprobs", struct.pack("<f", 0.1), "log-probabilities above 0"),
+        ("top_logprobs", struct.pack("<f", float("inf")), "log-probabilities above 0"),
+    ],
+)
+def test_a_sidecar_holds_no_numbers_that_no_engine_gives(
+    path: Path, array: str, number: bytes, message: str
+) -> None:
+    body = msgspec.msgpack.decode(lzma.decompress(sidecar(path).read_bytes()))
+    body["scores"][array] = number + body["scores"][array][4:]
+    put_sidecar(path, msgspec.msgpack.encode(body))
+    with pytest.raises(GoldenError, match=message):
+        read(path)
 
 
 def test_a_machine_with_too_little_memory_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,8 @@ def _outputs(
 ) -> tuple[Output, ...]:
     if [output.prompt_id for output in fields] != [prompt.id for prompt in prompt_set.prompts]:
         raise DamageError("its outputs are not those of its prompts, one for each and in order")
+    if max(len(output.token_ids) for output in fields) > prompt_set.sampling.max_tokens:
+        raise DamageError("an output is longer than max_tokens")
     return tuple(
         Output(output.prompt_id, prompt_ids, output.token_ids, "".join(output.text), output.finish_reason)
         for output, prompt_ids in zip(fields, prompt_token_ids, strict=True)

@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from pytest_kvcache.records import Output, Score
@@ -35,6 +36,9 @@ _HEADS = 1000
 """Bytes that the names of fields and the heads of arrays take at most."""
 _MEMORY = 64 * 2**20
 """The most that unpacking may take besides; presets up to 9 need as much."""
+
+_ROUNDING = 1e-3
+"""Nats by which rounding may lift a log-probability above 0."""
 
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 1, "lc": 0, "lp": 2, "pb": 2}]
 """For numbers of four bytes. More effort takes twice as long and saves a twentieth."""
@@ -192,6 +196,7 @@ def _rows(columns: _Scores, texts: Texts) -> tuple[Score, ...]:
     sizes = (len(columns.logprobs), len(columns.top_ids), len(columns.top_logprobs))
     if sizes != (single[-1], several[-1], several[-1]):
         raise ValueError("its arrays do not have the sizes of their texts")
+    _check_numbers(columns)
     return tuple(
         Score(
             prompt_id=texts.outputs[each.output][0],
@@ -211,6 +216,14 @@ def _check_scored(scored: Sequence[_Scored], outputs: Sequence[tuple[str, tuple[
             raise ValueError("it holds scores of more text than there is")
     if len({each.output for each in scored}) != len(scored):
         raise ValueError("it holds scores of one output twice")
+
+
+def _check_numbers(columns: _Scores) -> None:
+    if (np.frombuffer(columns.top_ids, "<i4") < 0).any():
+        raise ValueError("it holds token ids below 0")
+    for logprobs in (columns.logprobs, columns.top_logprobs):
+        if (np.frombuffer(logprobs, "<f4") > _ROUNDING).any():
+            raise ValueError("it holds log-probabilities above 0")
 
 
 def _ends(sizes: Sequence[int]) -> list[int]:
