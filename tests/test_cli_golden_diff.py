@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from golden_command import (
     HEADLINE,
@@ -16,6 +18,8 @@ from golden_command import (
     kvcache,
     own_set,
 )
+
+from pytest_kvcache.golden import GoldenDirectory, read
 
 pytestmark = pytest.mark.usefixtures("repository")
 
@@ -40,3 +44,20 @@ def test_two_files_are_compared_without_an_engine(capsys: pytest.CaptureFixture[
     assert kvcache("diff", old, one) == 1
     assert "made otherwise" in capsys.readouterr().out
     assert not engines_started()
+
+
+def test_what_counts_as_worse_is_the_policys_to_say(capsys: pytest.CaptureFixture[str]) -> None:
+    old = commit(own_set())
+    golden = read(old)
+    assert golden.scores is not None
+    less_probable = [
+        replace(score, logprobs=(np.frombuffer(score.logprobs, "<f4") - np.float32(0.05)).tobytes())
+        for score in golden.scores.scores
+    ]
+    scores = replace(golden.scores, scores=tuple(less_probable))
+    [new] = GoldenDirectory(Path("new")).commit([replace(golden, scores=scores)])
+    Path("strict.toml").write_text("[limits]\ndelta_nll = 0.01\n")
+    assert kvcache("diff", old, new) == 1
+    assert "got worse" not in capsys.readouterr().out
+    assert kvcache("diff", old, new, "--kv-policy=strict.toml") == 1
+    assert "got worse" in capsys.readouterr().out

@@ -53,6 +53,7 @@ def add_to(commands: Commands) -> None:
 
     diff = _add(actions, "diff", "make goldens anew and show what changes; nothing is written", _diff)
     _takes_files(diff, "goldens to make anew; two files are compared with each other, without an engine")
+    _takes_policy(diff)
     _takes_timeout(diff)
 
     refresh = _add(actions, "refresh", "make goldens anew, show what changes, and write them", _refresh)
@@ -86,7 +87,7 @@ def _takes_files(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _takes_policy(parser: argparse.ArgumentParser) -> None:
-    _takes(parser, "--kv-policy", "the policy, for what is degenerate beyond its limits", "FILE.toml", Path)
+    _takes(parser, "--kv-policy", "the policy, for what lies beyond its limits", "FILE.toml", Path)
 
 
 def _takes_timeout(parser: argparse.ArgumentParser) -> None:
@@ -169,7 +170,7 @@ def _prune(arguments: argparse.Namespace) -> int:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    changes = _compared(*arguments.files) if len(arguments.files) == 2 else _remade(arguments)
+    changes = _compared(arguments) if len(arguments.files) == 2 else _remade(arguments)
     if arguments.json:
         print_json({"changes": [asdict(change) for change in changes]})
     else:
@@ -177,12 +178,14 @@ def _diff(arguments: argparse.Namespace) -> int:
     return FINE if all(change.kind == "unchanged" for change in changes) else FINDING
 
 
-def _compared(old: Path, new: Path) -> Sequence[GoldenChange]:
+def _compared(arguments: argparse.Namespace) -> Sequence[GoldenChange]:
     """Compare two goldens, wherever they lie."""
     from pytest_kvcache.golden import read
     from pytest_kvcache.golden_diff import compare_goldens
 
-    return [compare_goldens(read(old), read(new))]
+    policy = _policy(arguments)
+    old, new = map(read, arguments.files)
+    return [compare_goldens(old, new, policy.limits_for(new.outputs.spec.model))]
 
 
 def _remade(arguments: argparse.Namespace) -> Sequence[GoldenChange]:
@@ -190,12 +193,11 @@ def _remade(arguments: argparse.Namespace) -> Sequence[GoldenChange]:
     from pytest_kvcache.cli._chosen import existing
     from pytest_kvcache.cli._engines import make_goldens
     from pytest_kvcache.cli._wanted import again
-    from pytest_kvcache.policy import Policy
     from pytest_kvcache.refresh import Refresh
 
-    directory = existing(arguments.kv_golden_dir)
+    directory, policy = existing(arguments.kv_golden_dir), _policy(arguments)
     made = make_goldens(again(directory, arguments.files), arguments.kv_timeout)
-    return Refresh(directory).review(made, Policy()).changes
+    return Refresh(directory).review(made, policy).changes
 
 
 def _refresh(arguments: argparse.Namespace) -> int:
