@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,24 @@ def test_long_texts_that_no_selected_test_reads_are_noted(project: pytest.Pytest
     project.runpytest(*longer, "-k", "stopping").stdout.fnmatch_lines(
         ["note: --kv-context=1000 changed nothing*"]
     )
+
+
+OF_BOTH = {"test_stopping", "test_short_answers"}
+"""Tests that cost too little to be left out of either tier."""
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "absent"),
+    [
+        ((), "test_degeneration", "test_degeneration_full"),
+        (("-m", "kv_smoke"), "test_degeneration", "test_degeneration_full"),
+        (("-m", "kv_full"), "test_degeneration_full", "test_degeneration"),
+    ],
+)
+def test_a_tier_has_its_tests_and_those_of_both(
+    project: pytest.Pytester, asked: Sequence[str], there: str, absent: str
+) -> None:
+    result = project.runpytest(*GATE, *asked, "--collect-only", "-q", str(SUITES))
+    names = {line.rpartition("::")[2].partition("[")[0] for line in result.outlines if "::" in line}
+    assert {there, *OF_BOTH} <= names
+    assert absent not in names
