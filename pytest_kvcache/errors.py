@@ -23,6 +23,10 @@ class EngineError(KvCacheError):
     """An engine could not start, broke, or hung. The verdict of that engine is red."""
 
 
+class UnfitError(EngineError):
+    """An engine runs, and not as it was asked to: a test of what it wrote would be one of another engine."""
+
+
 class ConditionError(KvCacheError):
     """A serving condition cannot come about here, on this machine or for this engine: nothing to test."""
 

@@ -12,7 +12,7 @@ from pytest_kvcache import report
 from pytest_kvcache.declarations import is_kv, parameter
 from pytest_kvcache.errors import ConditionError, GoldenMismatchError, KvCacheError, QualityError
 from pytest_kvcache.records import PlannedConditions, Verdict, VerdictKind
-from pytest_kvcache.run import Run, shown
+from pytest_kvcache.run import ERROR_PROPERTY, REASONS_PROPERTY, Run, shown
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,6 +55,7 @@ class Judging:
         try:
             result = yield
         except QualityError as error:
+            item.user_properties.append((REASONS_PROPERTY, " ".join(error.codes)))
             if is_kv(item):
                 self._xfail_if_declared(parameter(item), error)
             if is_kv(item) and isinstance(error, GoldenMismatchError):
@@ -78,6 +79,7 @@ class Judging:
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, KvCacheError) and not isinstance(error, QualityError):
             made.longrepr = shown(str(error))
+            made.user_properties.append((ERROR_PROPERTY, type(error).__name__))
         return made
 
     def _xfail_if_declared(self, target: Target, error: QualityError) -> None:

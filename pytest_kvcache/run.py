@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 PROGRESS = "progress.log"
 TARGET_PROPERTY = "kv_target"
 """The property by which reports of kv tests are known on the controller."""
+REASONS_PROPERTY = "kv_reasons"
+"""Reason codes of a red test, as those of a verdict."""
+ERROR_PROPERTY = "kv_error"
+"""The class of an error of ours by which a test could not be judged."""
 
 
 class Run:

@@ -29,7 +29,7 @@ from pytest_kvcache.dtypes import is_quantized
 from pytest_kvcache.engines import Engine, EngineFactory
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.pool import EnginePool, Life, Notify
-from pytest_kvcache.errors import EngineError, RequestError, UsageError
+from pytest_kvcache.errors import EngineError, RequestError, UnfitError, UsageError
 from pytest_kvcache.plan import EngineJob, Following, Plan, Request, Target, Texts, is_scored, make_plan
 from pytest_kvcache.policy import Policy
 from pytest_kvcache.records import (
@@ -145,15 +145,15 @@ class Session:
         return Golden(spec.golden or "", outputs, scores, self._store.floor(spec, prompt_set))
 
     def check_resolved(self, target: Target, provenance: Provenance) -> None:
-        """Raise `EngineError` if what vLLM resolved is not what the target will be taken for.
+        """Raise `UnfitError` if what vLLM resolved is not what the target will be taken for.
 
         Verdicts check more; this is for tests without one.
         """
         resolved = provenance.kv_cache_dtype
         if target.is_baseline and provenance.kv_cache_quantized:
-            raise EngineError(quantized_baseline(target.id, target.spec, resolved))
+            raise UnfitError(quantized_baseline(target.id, target.spec, resolved))
         if is_quantized(target.spec.kv_cache_dtype) and not provenance.kv_cache_quantized:
-            raise EngineError(
+            raise UnfitError(
                 f"{target.id} asked for {target.spec.kv_cache_dtype} and vLLM resolved {resolved}: "
                 "it tests nothing"
             )

@@ -88,17 +88,17 @@ def test_every_fault_has_a_name_of_its_own_and_a_suite_that_is_there() -> None:
 
 def test_a_fault_that_its_own_suite_fails_on_is_caught_and_others_are_named() -> None:
     line = written(FAULT, outcome("degeneration", "QualityError: x"), outcome("drift", "y"), outcome("tasks"))
-    assert line.endswith("| degeneration | yes | drift | caught |")
+    assert line.endswith("| degeneration | yes: test_degeneration | drift | caught (3 of 21 tests) |")
 
 
 def test_a_fault_that_only_others_see_has_escaped_its_suite() -> None:
     line = written(FAULT, outcome("degeneration"), outcome("drift", "y"))
-    assert line.endswith("| degeneration | **no**: passed | drift | caught |")
+    assert line.endswith("| degeneration | **no**: passed | drift | caught (2 of 21 tests) |")
 
 
 def test_what_only_the_full_tier_sees_is_said_to_be_so() -> None:
     line = written(FULL, outcome("preemption", "x", "gqa-lost"), tier="full")
-    assert line.endswith("| preemption (full) | yes | - | not run |")
+    assert line.endswith("| preemption (full) | yes: test_preemption | - | not run |")
 
 
 def test_a_fault_without_outcomes_or_without_a_suite_is_not_covered() -> None:

@@ -74,7 +74,7 @@ def test_answers_that_none_lost_pass(project: pytest.Pytester, name: str) -> Non
     suite(project, name).runpytest(*SMOKE, KNOWING).assert_outcomes(passed=2)
 
 
-@pytest.mark.parametrize("name", ["multi_turn", "structured"])
+@pytest.mark.parametrize("name", ["tasks", "multi_turn", "structured"])
 def test_tasks_that_the_baseline_never_knew_show_nothing_and_fail(
     project: pytest.Pytester, name: str
 ) -> None:

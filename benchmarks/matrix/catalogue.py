@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Struct
@@ -12,11 +14,13 @@ ROOT = Path(__file__).parents[2]
 CATALOGUE = ROOT / "tests" / "faults" / "faults.toml"
 SUITES = ROOT / "suites"
 
+_OF_CANDIDATES = {"kv_verdict", "kv_conditions"}
+
 Tier = Literal["smoke", "full"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
 RedBy = Literal["quality", "engine", "any"]
-"""What a test must fail by to have caught a fault: a loss of quality or of a setting, an engine that could
-not be judged, or either."""
+"""What a test must fail by to have caught a fault: a loss of quality or of a setting, an engine that is gone,
+or any judgement, also the plugin's own before the test began."""
 
 
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +39,16 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dtype: str = ""
     """A kv dtype or variant; the fault's own name where none is given."""
     baseline: str = "auto"
+    twin: str = ""
+    """A kv dtype under which the model is red without the fault: what is red there has caught nothing."""
     red_by: RedBy = "quality"
+
+    @property
+    def healthy(self) -> tuple[str, ...]:
+        """The targets on which no test may be red that is to have caught it: baseline and twin."""
+        if self.suite == "baseline":
+            return ()
+        return tuple(target_id(self.model, dtype) for dtype in (self.baseline, self.twin) if dtype)
 
     @property
     def candidate(self) -> str:
@@ -68,6 +81,28 @@ class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def baseline_target(self) -> str:
         return target_id(self.model, self.baseline)
+
+
+class SuiteTest(NamedTuple):
+    """A test of the shipped suites."""
+
+    suite: str
+    name: str
+    for_candidates: bool
+    """Whether it has nothing to say of a baseline."""
+
+
+@cache
+def tests_of(tier: Tier) -> tuple[SuiteTest, ...]:
+    """Return the tests of a tier as their files declare them."""
+    return tuple(
+        SuiteTest(file.stem.removeprefix("test_"), function.name, not _OF_CANDIDATES.isdisjoint(asked))
+        for file in sorted(SUITES.glob("test_*.py"))
+        for function in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(function, ast.FunctionDef)
+        and f"pytest.mark.kv_{tier}" in map(ast.unparse, function.decorator_list)
+        for asked in [{argument.arg for argument in function.args.args}]
+    )
 
 
 class Catalogue(Struct, frozen=True, forbid_unknown_fields=True):

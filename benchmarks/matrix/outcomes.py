@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from datetime import date
@@ -17,9 +18,13 @@ from matrix.catalogue import ROOT, RedBy, Tier
 from matrix.runs import Run
 
 RECORD = ROOT / "docs" / "matrix" / "results.json"
-Red = Literal["quality", "engine"]
+Red = Literal["quality", "engine", "refused", "undecided"]
+"""A loss of quality or of a setting; an engine that is gone; one that the plugin would not judge, before the
+test began; too little evidence."""
 NO_JUDGEMENT = frozenset({"engine-failed", "too-little-evidence", "noise", "undecided"})
-"""Reasons of a verdict by which nothing was found: it could not be judged."""
+"""Reasons by which nothing was found: it could not be judged."""
+OF_BASELINE = "baseline-"
+"""How reasons begin that are about the baseline and say nothing of the candidate."""
 _PYTHON_ERROR = re.compile(r'(failed on \w+ with ")?[\w.]*(Error|Exception): ')
 """How pytest opens with an exception. The plugin's own, but for losses of quality, are one plain line."""
 
@@ -36,9 +41,20 @@ class Outcome(Struct, frozen=True):
     """By what it failed; None too where it failed by something else, such as an error in the test itself."""
     message: str
     """The first line of its failure or reason for skipping, paths relative to the project."""
+    codes: tuple[str, ...] = ()
+    """Reason codes of its failure; of tests that are no verdicts since the plugin reports them."""
+
+    @property
+    def is_of_baseline(self) -> bool:
+        """Whether it failed by its baseline alone."""
+        return bool(self.codes) and all(
+            code in NO_JUDGEMENT or code.startswith(OF_BASELINE) for code in self.codes
+        )
 
     def caught(self, by: RedBy) -> bool:
-        return self.state == "failed" and self.red is not None and by in ("any", self.red)
+        if by == "any":
+            return self.red in ("quality", "engine", "refused")
+        return self.red == by
 
 
 class Recorded(Struct, frozen=True):
@@ -53,13 +69,15 @@ class Recorded(Struct, frozen=True):
     outcomes: tuple[Outcome, ...]
     seed: int = 0
     """By which its prompts were drawn; the shipped ones where it is 0."""
+    commit: str = ""
+    """Of the project; empty of runs that did not note it."""
 
 
 def recorded(run: Run, seconds: float, directory: Path) -> Recorded:
     """Read what the run left in a directory. Raises FileNotFoundError if pytest never came to an end."""
     outcomes = tuple(_outcomes(directory / "junit.xml"))
     minutes = _engine_minutes(directory)
-    return Recorded(run.name, run.tier, date.today(), seconds, minutes, outcomes, run.seed)
+    return Recorded(run.name, run.tier, date.today(), seconds, minutes, outcomes, run.seed, _commit())
 
 
 def read_record(path: Path = RECORD) -> list[Recorded]:
@@ -67,7 +85,7 @@ def read_record(path: Path = RECORD) -> list[Recorded]:
 
 
 def keep(run: Recorded, path: Path = RECORD) -> None:
-    """Put a run into the record, in the place of what older ones say of its targets, tier and prompts."""
+    """Put a run into the record, in the place of what older ones say of its tests, tier and prompts."""
     older = (_without(old, run) for old in read_record(path))
     runs = [*(old for old in older if old.outcomes), run]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,9 +95,15 @@ def keep(run: Recorded, path: Path = RECORD) -> None:
 def _without(old: Recorded, new: Recorded) -> Recorded:
     if (old.tier, old.seed) != (new.tier, new.seed):
         return old
-    targets = {outcome.target for outcome in new.outcomes}
-    outcomes = tuple(outcome for outcome in old.outcomes if outcome.target not in targets)
+    said = {(outcome.target, outcome.suite, outcome.test) for outcome in new.outcomes}
+    outcomes = tuple(o for o in old.outcomes if (o.target, o.suite, o.test) not in said)
     return msgspec.structs.replace(old, outcomes=outcomes)
+
+
+def _commit() -> str:
+    asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _outcomes(junit: Path) -> Iterator[Outcome]:
@@ -96,15 +120,20 @@ def _outcomes(junit: Path) -> Iterator[Outcome]:
             state="passed" if trouble is None else "skipped" if kind == "skipped" else "failed",
             red=_red(message, properties) if kind in ("error", "failure") else None,
             message=message.partition("\n")[0].replace(f"{ROOT}/", ""),
+            codes=tuple(properties.get("kv_reasons", "").split()) if kind in ("error", "failure") else (),
         )
 
 
 def _red(message: str, properties: dict[str, str]) -> Red | None:
     reasons = set(properties.get("kv_reasons", "").split())
     if reasons:
-        return "quality" if reasons - NO_JUDGEMENT else "engine" if "engine-failed" in reasons else None
+        return (
+            "quality" if reasons - NO_JUDGEMENT else "engine" if "engine-failed" in reasons else "undecided"
+        )
     if "QualityError" in message:
         return "quality"
+    if error := properties.get("kv_error"):
+        return "engine" if error.startswith("Engine") else "refused"
     return None if _PYTHON_ERROR.match(message) else "engine"
 
 

@@ -7,29 +7,37 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from detection.markdown import code_span, markdown_table
 
-from matrix.catalogue import ROOT, TIERS, Catalogue, Control, Fault, Tier
+from matrix.catalogue import ROOT, TIERS, Catalogue, Control, Fault, Tier, tests_of
 from matrix.outcomes import Outcome, Recorded
 from pytest_kvcache.measures.paired import share_interval
 
 PAGE = ROOT / "docs" / "matrix.md"
 FAULTS = ("fault", "class", "imitates", "injected how", "own suite", "caught by it", "others", "smoke tier")
-CONTROLS = ("control", "tier", "green tests", "red")
+CONTROLS = ("control", "tier", "green tests", "others")
 REPETITIONS = ("control", "tier", "repetitions", "without an alarm", "tests passed", "skipped", "alarms")
-RUNS = ("run", "day", "minutes", "engine minutes")
+RUNS = ("run", "day", "commit", "minutes", "engine minutes")
 _HEAD = """\
 # The matrix
 
-Written by `make matrix`. Every fault is injected into real vLLM on a CPU, in the candidate only, and every
-suite runs on it beside its healthy baseline. A suite has caught a fault if a test of it is red for a reason
+Written by `make matrix`. Every fault is injected into real vLLM on a CPU, in the candidate only, and the
+suites run on it beside its healthy baseline. A suite has caught a fault if a test of it is red for a reason
 that the fault may have: a loss of quality or of a setting; or, for a crash and a refusal, an engine that is
-gone. `full` marks what only the full tier sees; of that tier each fault has run its own suite alone.
+gone. *At setup* says that the plugin would not even begin the suite's tests, because the engine runs
+otherwise than it was asked to. Too little evidence (`undecided`) is red, too, and has caught nothing; nor
+has a test that is red without the fault: on the baseline, or under the same kv dtype. `full` marks what only
+the full tier sees; of that tier each fault has run its own suite alone.
+"""
+_RECORD = """
+Rows were recorded one by one while the suites grew, so no single run made this page: the table at its end
+has days and commits. Where not all tests of the smoke tier have run on a fault, its cell says how many have.
 """
 _CONTROLS = """
 ## Healthy controls
 
 Models that no fault was put into. `untouched` goes through all that faults are injected by, and changes
 nothing. Under e5m2 these small models are harmed indeed ([figures](reference-models.md#evidence)): what is
-red there is no false alarm, and no proof that e5m2 harms others.
+red there is no false alarm, and no proof that e5m2 harms others. AWQ has no healthy control: `ref:gqa-awq`
+loops by itself, so that a gate refuses it as a baseline.
 """
 _REPETITIONS = """
 ## Healthy controls again, on other prompts
@@ -53,10 +61,22 @@ class Findings:
     def of(self, target: str, tier: Tier) -> Sequence[Outcome]:
         return self._outcomes.get((tier, target), ())
 
+    def catches(self, fault: Fault, tier: Tier) -> list[Outcome]:
+        """Return the outcomes by which a fault was caught in a tier: none that is red without it as well."""
+        red = {
+            (o.suite, o.test) for name in fault.healthy for o in self.of(name, tier) if o.state == "failed"
+        }
+        return [
+            outcome
+            for outcome in self.of(fault.target, tier)
+            if outcome.caught(fault.red_by)
+            and (outcome.suite, outcome.test) not in red
+            and not (fault.healthy and outcome.is_of_baseline)
+        ]
+
     def caught_by(self, fault: Fault, tier: Tier) -> list[str]:
         """Return the suites that caught a fault in a tier, by name."""
-        outcomes = self.of(fault.target, tier)
-        return sorted({outcome.suite for outcome in outcomes if outcome.caught(fault.red_by)})
+        return sorted({outcome.suite for outcome in self.catches(fault, tier)})
 
 
 def page(catalogue: Catalogue, record: Sequence[Recorded]) -> str:
@@ -65,7 +85,7 @@ def page(catalogue: Catalogue, record: Sequence[Recorded]) -> str:
         [
             _HEAD,
             *_tally(catalogue.fault, findings),
-            "",
+            _RECORD,
             markdown_table(FAULTS, (_fault_row(fault, findings) for fault in catalogue.fault)),
             _CONTROLS,
             markdown_table(CONTROLS, _control_rows(catalogue.control, findings)),
@@ -80,7 +100,7 @@ def page(catalogue: Catalogue, record: Sequence[Recorded]) -> str:
 
 def _tally(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
     tried = [fault for fault in faults if _own_suite(fault, findings) != "not run"]
-    own = sum(_own_suite(fault, findings) == "yes" for fault in tried)
+    own = sum(_own_suite(fault, findings).startswith("yes") for fault in tried)
     smoke = sum(bool(findings.caught_by(fault, "smoke")) for fault in tried)
     yield (
         f"Of {len(faults)} faults {len(tried)} have been tried: {own} are caught by their own suite, and "
@@ -109,8 +129,9 @@ def _fault_row(fault: Fault, findings: Findings) -> list[str]:
 def _own_suite(fault: Fault, findings: Findings) -> str:
     if not fault.suite_exists:
         return "not covered: no such suite"
-    if any(fault.suite in findings.caught_by(fault, tier) for tier in TIERS):
-        return "yes"
+    if caught := [o for tier in TIERS for o in findings.catches(fault, tier) if o.suite == fault.suite]:
+        at_setup = ", at setup" * all(outcome.red == "refused" for outcome in caught)
+        return f"yes: {', '.join(sorted({outcome.test for outcome in caught}))}{at_setup}"
     own = [o for o in findings.of(fault.target, fault.tier) if o.suite == fault.suite]
     return f"**no**: {_why(own)}" if own else "not run"
 
@@ -119,7 +140,18 @@ def _smoke_tier(fault: Fault, findings: Findings) -> str:
     outcomes = findings.of(fault.target, "smoke")
     if not outcomes:
         return "not run"
-    return "caught" if findings.caught_by(fault, "smoke") else "not seen"
+    seen = "caught" if findings.caught_by(fault, "smoke") else "not seen"
+    if seen == "not seen" and any(outcome.red == "undecided" for outcome in outcomes):
+        seen = "undecided"
+    tests, missing = len(tests_of("smoke")), len(_missing("smoke", outcomes, is_baseline=False))
+    return f"{seen} ({tests - missing} of {tests} tests)" if missing else seen
+
+
+def _missing(tier: Tier, outcomes: Sequence[Outcome], *, is_baseline: bool) -> list[str]:
+    """Return the tests of a tier that have not run, by name."""
+    ran = {(outcome.suite, outcome.test) for outcome in outcomes}
+    tests = (test for test in tests_of(tier) if not (is_baseline and test.for_candidates))
+    return [test.name for test in tests if (test.suite, test.name) not in ran]
 
 
 def _why(outcomes: Sequence[Outcome]) -> str:
@@ -131,14 +163,23 @@ def _control_rows(controls: Sequence[Control], findings: Findings) -> Iterator[l
     for control in controls:
         for target in (*control.targets, control.baseline_target):
             for tier in control.tiers:
-                yield _control_row(target, tier, findings.of(target, tier))
+                is_baseline = target == control.baseline_target
+                yield _control_row(target, tier, findings.of(target, tier), is_baseline=is_baseline)
 
 
-def _control_row(target: str, tier: Tier, outcomes: Sequence[Outcome]) -> list[str]:
+def _control_row(target: str, tier: Tier, outcomes: Sequence[Outcome], *, is_baseline: bool) -> list[str]:
+    if not outcomes:
+        return [code_span(target), tier, "not run", "-"]
     green = sum(outcome.state == "passed" for outcome in outcomes)
-    troubles = [f"{o.suite} ({o.state}: {code_span(o.message)})" for o in outcomes if o.state != "passed"]
-    count = f"{green} of {len(outcomes)}" if outcomes else "not run"
-    return [code_span(target), tier, count, "; ".join(troubles) or "-"]
+    troubles = [f"{o.test} ({o.state}: {code_span(o.message)})" for o in outcomes if o.state != "passed"]
+    missing = _missing(tier, outcomes, is_baseline=is_baseline)
+    troubles += [f"{name} (not run)" for name in missing]
+    return [
+        code_span(target),
+        tier,
+        f"{green} of {len(outcomes) + len(missing)}",
+        "; ".join(troubles) or "-",
+    ]
 
 
 def _repetition_rows(controls: Sequence[Control], record: Sequence[Recorded]) -> Iterator[list[str]]:
@@ -172,4 +213,5 @@ def _repetition_row(target: str, tier: Tier, runs: Sequence[Recorded]) -> list[s
 
 def _run_row(run: Recorded) -> list[str]:
     name = f"{run.name}-{run.seed}" if run.seed else run.name
-    return [name, run.day.isoformat(), f"{run.seconds / 60:.1f}", f"{run.engine_minutes:.1f}"]
+    minutes = [f"{run.seconds / 60:.1f}", f"{run.engine_minutes:.1f}"]
+    return [name, run.day.isoformat(), run.commit or "-", *minutes]
