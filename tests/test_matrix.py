@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from matrix.catalogue import SUITES, Catalogue, Control, Fault, read_catalogue
+from matrix.catalogue import SUITES, Catalogue, Control, Fault, read_catalogue, suite_tests
 from matrix.outcomes import Outcome, Recorded, keep, read_record, recorded
 from matrix.page import page
 from matrix.redrawn import COUNTERPARTS, Redrawing
@@ -88,12 +88,12 @@ def test_every_fault_has_a_name_of_its_own_and_a_suite_that_is_there() -> None:
 
 def test_a_fault_that_its_own_suite_fails_on_is_caught_and_others_are_named() -> None:
     line = written(FAULT, outcome("degeneration", "QualityError: x"), outcome("drift", "y"), outcome("tasks"))
-    assert line.endswith("| degeneration | yes: test_degeneration | drift | caught (3 of 21 tests) |")
+    assert line.endswith("| degeneration | yes: test_degeneration | drift | caught (2 of 19 tests) |")
 
 
 def test_a_fault_that_only_others_see_has_escaped_its_suite() -> None:
     line = written(FAULT, outcome("degeneration"), outcome("drift", "y"))
-    assert line.endswith("| degeneration | **no**: passed | drift | caught (2 of 21 tests) |")
+    assert line.endswith("| degeneration | **no**: passed | drift | caught (1 of 19 tests) |")
 
 
 def test_what_only_the_full_tier_sees_is_said_to_be_so() -> None:
@@ -112,7 +112,7 @@ def test_a_control_that_turns_red_is_named_with_its_reason() -> None:
     outcomes = (outcome("tasks", "QualityError: lost", "gqa-fp8"), outcome("drift", None, "gqa-fp8"))
     run = Recorded("run", "smoke", date(2026, 1, 1), 60.0, 1.5, outcomes)
     text = page(Catalogue((), (control,)), [run])
-    assert "| `gqa-fp8` | smoke | 1 of 2 | tasks (failed: `QualityError: lost`) |" in text
+    assert "| `gqa-fp8` | smoke | 1 of 20 | test_tasks (failed: `QualityError: lost`); test_" in text
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,22 @@ def test_a_control_that_turns_red_is_named_with_its_reason() -> None:
             '<property name="kv_reasons" value="engine-failed"/>',
             "engine",
         ),
-        ('<failure message="gqa-loop: ?"/>', '<property name="kv_reasons" value="undecided"/>', None),
+        ('<failure message="gqa-loop: ?"/>', '<property name="kv_reasons" value="undecided"/>', "undecided"),
+        (
+            '<failure message="pytest_kvcache.errors.QualityError: not proven"/>',
+            '<property name="kv_reasons" value="too-little-evidence undecided"/>',
+            "undecided",
+        ),
+        (
+            '<error message="failed on setup with &quot;it tests nothing&quot;"/>',
+            '<property name="kv_error" value="UnfitError"/>',
+            "refused",
+        ),
+        (
+            '<error message="failed on setup with &quot;it died&quot;"/>',
+            '<property name="kv_error" value="EngineError"/>',
+            "engine",
+        ),
     ],
 )
 def test_a_red_test_has_found_a_loss_of_quality_or_no_engine_or_nothing(
@@ -157,6 +172,42 @@ def test_a_run_replaces_what_older_ones_said_of_its_targets_and_no_more(tmp_path
     assert [found.message for found in new.outcomes] == ["new"]
 
 
+def test_too_little_evidence_has_caught_nothing() -> None:
+    undecided = msgspec.structs.replace(outcome("degeneration", "too few"), red="undecided")
+    line = written(FAULT, undecided)
+    assert "| **no**: failed, `too few` | - | undecided (1 of 19 tests) |" in line
+
+
+def test_what_is_red_without_the_fault_has_not_caught_it() -> None:
+    twin = msgspec.structs.replace(FAULT, twin="fp8_e5m2")
+    for healthy in ("gqa-auto", "gqa-fp8_e5m2"):
+        line = written(twin, outcome("degeneration", "x"), outcome("degeneration", "x", healthy))
+        assert "| **no**: failed, `x` |" in line
+    of_baseline = msgspec.structs.replace(outcome("degeneration", "x"), codes=("baseline-degenerate",))
+    assert "| **no**: failed, `x` |" in written(FAULT, of_baseline)
+
+
+def test_a_fault_of_the_baseline_is_caught_on_it() -> None:
+    broken = Fault(name="loop", symptom="s", imitates="i", injected="h", suite="baseline")
+    found = (outcome("baseline", "x"), outcome("baseline", "x", "gqa-auto"))
+    assert "| baseline | yes: test_baseline |" in written(broken, *found)
+
+
+def test_an_engine_that_the_plugin_would_not_judge_is_caught_at_setup_where_that_may_be() -> None:
+    refused = msgspec.structs.replace(outcome("degeneration", "it tests nothing"), red="refused")
+    assert "| **no**:" in written(FAULT, refused)
+    either = msgspec.structs.replace(FAULT, red_by="any")
+    assert "| yes: test_degeneration, at setup |" in written(either, refused)
+
+
+def test_tests_of_both_tiers_and_those_of_candidates_are_read_from_the_suites() -> None:
+    smoke, full = ({test.name: test for test in suite_tests(tier)} for tier in ("smoke", "full"))
+    assert {"test_stopping", "test_short_answers"} <= smoke.keys() & full.keys()
+    assert smoke["test_verdict"].for_candidates
+    assert full["test_continued"].for_candidates
+    assert not smoke["test_tasks"].for_candidates
+
+
 def test_a_control_is_judged_again_by_other_prompts_as_often_as_it_says() -> None:
     control = Control(model="ref:gqa", dtypes=("fp8", "fp8_e5m2"), tiers=("smoke",), repetitions={"smoke": 2})
     shipped, *again = all_runs(Catalogue((), (control,)))
@@ -172,7 +223,7 @@ def test_repetitions_are_counted_apart_and_their_alarms_told(tmp_path: Path) -> 
         found = (outcome("tasks", message, "gqa-fp8"),)
         keep(Recorded("run", "smoke", date(2026, 1, 1), 60.0, 1.5, found, seed), record)
     text = page(Catalogue((), (control,)), read_record(record))
-    assert "| `gqa-fp8` | smoke | 1 of 1 | - |" in text
+    assert "| `gqa-fp8` | smoke | 1 of 19 | test_" in text
     assert "| `gqa-fp8` | smoke | 2 | 50% [9%, 91%] | 1 | 0 | 1: tasks (`QualityError: lost`) |" in text
     assert "| `gqa-fp8` | full | not run | - | - | - | - |" in text
 

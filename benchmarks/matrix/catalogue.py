@@ -93,7 +93,7 @@ class SuiteTest(NamedTuple):
 
 
 @cache
-def tests_of(tier: Tier) -> tuple[SuiteTest, ...]:
+def suite_tests(tier: Tier) -> tuple[SuiteTest, ...]:
     """Return the tests of a tier as their files declare them."""
     return tuple(
         SuiteTest(file.stem.removeprefix("test_"), function.name, not _OF_CANDIDATES.isdisjoint(asked))

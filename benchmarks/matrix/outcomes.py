@@ -46,10 +46,9 @@ class Outcome(Struct, frozen=True):
 
     @property
     def is_of_baseline(self) -> bool:
-        """Whether it failed by its baseline alone."""
-        return bool(self.codes) and all(
-            code in NO_JUDGEMENT or code.startswith(OF_BASELINE) for code in self.codes
-        )
+        """Whether it failed by its baseline, and by nothing that was found of the candidate."""
+        judged = [code for code in self.codes if code not in NO_JUDGEMENT]
+        return bool(judged) and all(code.startswith(OF_BASELINE) for code in judged)
 
     def caught(self, by: RedBy) -> bool:
         if by == "any":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from detection.markdown import code_span, markdown_table
 
-from matrix.catalogue import ROOT, TIERS, Catalogue, Control, Fault, Tier, tests_of
+from matrix.catalogue import ROOT, TIERS, Catalogue, Control, Fault, Tier, suite_tests
 from matrix.outcomes import Outcome, Recorded
 from pytest_kvcache.measures.paired import share_interval
 
@@ -143,14 +143,14 @@ def _smoke_tier(fault: Fault, findings: Findings) -> str:
     seen = "caught" if findings.caught_by(fault, "smoke") else "not seen"
     if seen == "not seen" and any(outcome.red == "undecided" for outcome in outcomes):
         seen = "undecided"
-    tests, missing = len(tests_of("smoke")), len(_missing("smoke", outcomes, is_baseline=False))
+    tests, missing = len(suite_tests("smoke")), len(_missing("smoke", outcomes, is_baseline=False))
     return f"{seen} ({tests - missing} of {tests} tests)" if missing else seen
 
 
 def _missing(tier: Tier, outcomes: Sequence[Outcome], *, is_baseline: bool) -> list[str]:
     """Return the tests of a tier that have not run, by name."""
     ran = {(outcome.suite, outcome.test) for outcome in outcomes}
-    tests = (test for test in tests_of(tier) if not (is_baseline and test.for_candidates))
+    tests = (test for test in suite_tests(tier) if not (is_baseline and test.for_candidates))
     return [test.name for test in tests if (test.suite, test.name) not in ran]
 
 
