@@ -22,6 +22,9 @@ NOT_A_CONDITIONS = ("kv_cache_dtype", "model", "revision")
 _COMPILERS = ("c++", "g++", "clang++")
 
 
+ShownBy = Literal["cached_tokens", "cached_texts", "preemptions", "max_num_batched_tokens", "max_num_seqs"]
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One way in which a target is served. ``batch`` is the plain one, which others are held against."""
@@ -30,9 +33,9 @@ class Condition:
     manner: Manner = "batch"
     engine_args: tuple[tuple[str, str], ...] = ()
     """Of its twin, sorted by name, each value as JSON text; none where the target's own engine does it."""
-    shown_by: Literal["cached_tokens", "cached_texts", "preemptions", "max_num_batched_tokens"] | None = None
-    """What tells that it came about: a count above 0, more cached tokens than prompts have, or prompts of
-    more tokens than this argument."""
+    shown_by: ShownBy | None = None
+    """What tells that it came about: a count above 0, more cached tokens than prompts have, prompts of more
+    tokens than this argument, or a plain batch that takes more than one of these."""
     compiles: bool = False
 
     @property
@@ -73,11 +76,12 @@ SHIPPED: Mapping[str, Condition] = {
     for each in (
         BATCH,
         Condition("again", "again", shown_by="cached_tokens"),
-        Condition("alone", "alone"),
+        Condition("alone", "alone", shown_by="max_num_seqs"),
         Condition("continued", "continued", shown_by="cached_texts"),
         Condition("chunked", engine_args=_as_texts(_CHUNK), shown_by="max_num_batched_tokens"),
         Condition("whole", engine_args=_as_texts({"enable_chunked_prefill": False})),
         Condition("compiled", engine_args=_as_texts({"enforce_eager": False}), compiles=True),
+        Condition("eager", engine_args=_as_texts({"enforce_eager": True})),
         Condition("preempted", engine_args=_as_texts(_SMALL_CACHE), shown_by="preemptions"),
         Condition("uncached", engine_args=_as_texts({"enable_prefix_caching": False})),
     )

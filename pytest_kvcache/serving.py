@@ -100,6 +100,7 @@ def _check_came_about(target: Target, condition: Condition, served: _Served) -> 
         "cached_texts": _nothing_read_back,
         "preemptions": _nothing_preempted,
         "max_num_batched_tokens": _nothing_cut,
+        "max_num_seqs": _check_batches,
         None: lambda *_: None,
     }[condition.shown_by](condition, served)
     if missing:
@@ -141,6 +142,16 @@ def _nothing_read_back(_: Condition, served: _Served) -> str | None:
         "nothing that it had decoded was read back from the prefix cache; give longer texts, of more than "
         f"{block} tokens (a block), by max_tokens and by prompts that are answered at length"
     )
+
+
+def _check_batches(_: Condition, served: _Served) -> None:
+    """Raise `ConditionError` where every sequence is alone, also in a plain batch."""
+    if served.plainly.max_num_seqs == 1:
+        spec = served.scores.spec
+        raise ConditionError(
+            f"{spec.model} under {spec.kv_cache_dtype} takes one sequence at a time (max_num_seqs): none is "
+            "ever in a batch"
+        )
 
 
 def _check_caches(served: _Served) -> None:

@@ -140,6 +140,9 @@ def test_a_condition_that_cannot_come_about_is_told_from_one_that_did_not(
     for condition in (AGAIN, CONTINUED):
         with pytest.raises(ConditionError, match="prefix caching off"):
             planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [condition])
+    one_at_a_time = make_target(reports={"max_num_seqs": 1})
+    with pytest.raises(ConditionError, match="takes one sequence at a time"):
+        planned_conditions(session, one_at_a_time, [SMALL], [SHIPPED["alone"]])
     uncached = SHIPPED["uncached"]
     with pytest.raises(ConditionError, match="served as uncached asks anyway"):
         planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [uncached])
@@ -152,6 +155,7 @@ def test_a_condition_that_cannot_come_about_is_told_from_one_that_did_not(
     ("condition", "resolved"),
     [
         (SHIPPED["compiled"], {"enforce_eager": False}),
+        (SHIPPED["eager"], {"enforce_eager": True}),
         (SHIPPED["whole"], {"chunked_prefill": False}),
         (SHIPPED["uncached"], {"prefix_caching": False}),
     ],
