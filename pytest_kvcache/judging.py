@@ -72,14 +72,14 @@ class Judging:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, call: pytest.CallInfo[None]
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Show an error of ours as its one line: a traceback through the plugin helps nobody."""
         made = yield
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, KvCacheError) and not isinstance(error, QualityError):
             made.longrepr = shown(str(error))
-            made.user_properties.append((ERROR_PROPERTY, type(error).__name__))
+            item.user_properties.append((ERROR_PROPERTY, type(error).__name__))  # JUnit reads the last report
         return made
 
     def _xfail_if_declared(self, target: Target, error: QualityError) -> None:

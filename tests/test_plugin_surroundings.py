@@ -15,6 +15,15 @@ import pytest
 from plugin_project import GATE, OUTPUT_TEST, VERDICT_TEST, engines_started, results
 from processes import HEEDING_INTERRUPTS
 
+DEGENERATION_TEST = """
+import pytest
+import pytest_kvcache as kv
+
+@pytest.mark.kv_sensitive(prompts="smoke")
+def test_degeneration(kv_outputs, kv_baseline):
+    kv.assert_degeneration_within(kv_outputs, kv_baseline)
+"""
+
 
 class TestSurroundings:
     @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -46,6 +55,22 @@ class TestSurroundings:
         project.runpytest(*GATE, "--junitxml=junit.xml", "-o", "junit_family=xunit1")
         text = (project.path / "junit.xml").read_text()
         assert 'name="kv_verdict" value="pass"' in text
+
+    @pytest.mark.parametrize(
+        ("instructions", "known"),
+        [
+            ({"candidate_script": "loop"}, 'name="kv_reasons" value="degenerate"'),
+            ({"candidate_fail_at": "generating"}, 'name="kv_error" value="EngineError"'),
+            ({"candidate_resolves_to": "bfloat16"}, 'name="kv_error" value="UnfitError"'),
+        ],
+    )
+    def test_junit_tells_what_is_bad_from_what_could_not_be_judged(
+        self, project: pytest.Pytester, instructions: dict[str, str], known: str
+    ) -> None:
+        project.makepyfile(DEGENERATION_TEST)
+        asked = [f"--kv-engine-arg={name}={value}" for name, value in instructions.items()]
+        project.runpytest(*GATE, *asked, "--junitxml=junit.xml", "-o", "junit_family=xunit1")
+        assert (project.path / "junit.xml").read_text().count(known) == 1
 
     def test_the_github_summary_gets_one_table(
         self, project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
