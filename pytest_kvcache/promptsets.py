@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +33,7 @@ class PromptSource:
         Raises `UsageError` for a set that does not exist or is malformed.
         """
         is_replaceable = isinstance(declared, str) and declared in _replaceable()
-        found = _read(declared, beside) if isinstance(declared, str) else declared
+        found = _read(declared, beside, _state(declared, beside)) if isinstance(declared, str) else declared
         if self.context is not None and declared == LONG_TEXTS:
             found = replace(found, prompts=long_prompts(self.context))
         if self.own is not None and is_replaceable and self.own.is_tasks == found.is_tasks:
@@ -48,6 +49,15 @@ def _replaceable() -> frozenset[str]:
 
 
 @lru_cache(maxsize=64)
-def _read(name: str, beside: Path) -> PromptSet:
+def _read(name: str, beside: Path, _as_of: tuple[int, int] | None) -> PromptSet:
     """Read a set once for all tests that declare it, at collection and again in their fixtures."""
     return load_prompt_set(name, base_dir=beside)
+
+
+def _state(name: str, beside: Path) -> tuple[int, int] | None:
+    """Return what tells a file from what it was before, for processes that run pytest more than once."""
+    for file in (beside / name, Path(name)):
+        with suppress(OSError):
+            info = file.stat()
+            return info.st_mtime_ns, info.st_size
+    return None

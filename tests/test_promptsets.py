@@ -84,3 +84,10 @@ def test_the_length_of_long_texts_changes_no_other_set() -> None:
     source = PromptSource(context=12_000)
     for name in ("full", "full-tasks", "smoke"):
         assert source.load(name, Path(), None) == PromptSource().load(name, Path(), None)
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    for text in ("one", "other"):
+        file.write_text(f'{{"text": "{text}"}}\n')
+        assert PromptSource().load("own.jsonl", tmp_path, None).prompts[0].text == text
