@@ -130,14 +130,14 @@ def _outcomes(junit: Path) -> Iterator[Outcome]:
 
 def _red(message: str, properties: dict[str, str]) -> Red | None:
     reasons = set(properties.get("kv_reasons", "").split())
+    if reasons - NO_JUDGEMENT:
+        return "quality"
     if reasons:
-        return (
-            "quality" if reasons - NO_JUDGEMENT else "engine" if "engine-failed" in reasons else "undecided"
-        )
+        return "engine" if "engine-failed" in reasons else "undecided"
     if "QualityError" in message:
         return "quality"
     if error := properties.get("kv_error"):
-        return "engine" if error.startswith("Engine") else "refused"
+        return "engine" if error == "EngineError" else "refused"
     return None if _PYTHON_ERROR.match(message) else "engine"
 
 
