@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from pytest_kvcache.endpoints import Endpoint, baseline_endpoints
-from pytest_kvcache.evidence import Evidence, Faults
+from pytest_kvcache.endpoints import Endpoint, baseline_answers, baseline_endpoints
+from pytest_kvcache.evidence import Evidence, Faults, wrong_answers
 from pytest_kvcache.findings import (
     SHOWN,
     Pair,
@@ -98,7 +98,11 @@ def compare_goldens(old: Golden | None, new: Golden, limits: Limits = DEFAULTS) 
     before, after = Standing.of(judged, "old"), Standing.of(judged, "new")
     scores = compare_golden_scores(old, new, stayed, limits)
     found: dict[ChangeKind, Sequence[str]] = {
-        "prompts": [*_changes_of_prompts(old.prompt_set, new.prompt_set), *_changes_of_tokens(stayed)],
+        "prompts": [
+            *_changes_of_prompts(old.prompt_set, new.prompt_set),
+            *_outputs_without_old(stayed, new),
+            *_changes_of_tokens(stayed),
+        ],
         "text": _changes_of_text(stayed, before, after),
         "scores": scores.lines,
         "provenance": _changes_of_provenance(old.outputs, new.outputs),
@@ -189,8 +193,8 @@ def told_arguments(old: EngineSpec, new: EngineSpec) -> str:
 def refusals(golden: Golden, limits: Limits, is_baseline: bool) -> str | None:
     """Return in one line why a golden cannot be trusted to hold others against; None if it can.
 
-    Quantized, where it is a baseline; empty; degenerate beyond the limits that hold for a baseline that
-    runs; or with log-probabilities that are not finite.
+    Quantized, where it is a baseline; empty; degenerate, or of too few right answers, beyond the limits that
+    hold for a baseline that runs; or with log-probabilities that are not finite.
     """
     why = next(_refusals(golden, limits, is_baseline), None)
     return None if why is None else printable(f"{name_of(golden)}: {why}")
@@ -229,6 +233,15 @@ def _changes_of_prompts(old: PromptSet, new: PromptSet) -> list[str]:
     if old.sampling != new.sampling:
         lines.append(f"sampling: {_told(_plain(old.sampling), _plain(new.sampling))}")
     return lines
+
+
+def _outputs_without_old(stayed: Sequence[Pair], new: Golden) -> list[str]:
+    """Say how outputs for prompts stand that the old golden does not hold, or holds otherwise."""
+    known = {pair.prompt.id for pair in stayed}
+    fresh = [pair for pair in _stayed(new, new) if pair.prompt.id not in known]
+    if not fresh:
+        return []
+    return [f"without an old output beside them: {Standing.of(fresh, 'new').told()}"]
 
 
 def _changes_of_tokens(pairs: Sequence[Pair]) -> list[str]:
@@ -355,6 +368,15 @@ def _refusals(golden: Golden, limits: Limits, is_baseline: bool) -> Iterator[str
             yield (
                 f"{metric.value:.0%} of its {metric.n} outputs are degenerate, above the limit "
                 f"{metric.margin:.0%} ({endpoint.name}): nothing can be held against it"
+            )
+    itself = Evidence(golden.prompt_set, golden.outputs, golden.outputs)
+    for endpoint in baseline_answers(wrong_answers([itself]), limits):
+        if endpoint.reason:
+            metric = endpoint.metric
+            yield (
+                f"{metric.value:.0%} of its {metric.n} answers are right, below the limit "
+                f"{metric.margin:.0%} ({endpoint.name}): nothing can be lost of them; give tasks that the "
+                "model can do"
             )
     sick = sum(
         _has_non_finite(score) for each in (golden.scores, golden.floor) if each for score in each.scores

@@ -165,6 +165,24 @@ def test_a_degenerate_golden_vouches_for_nothing() -> None:
     assert error.codes == (ReasonCode.BASELINE_DEGENERATE,)
 
 
+@pytest.mark.parametrize("match", WAYS)
+def test_a_golden_that_is_no_good_does_not_match_itself_either(match: Match) -> None:
+    looped = golden(PROMPTS, text=lambda _: LOOP)
+    unknowing = golden(TASKS, text=lambda _: "! ! !", logprobs=False)
+    for of in (looped, unknowing):
+        error = failure(of.outputs, of, match=match)
+        assert error.codes == (ReasonCode.BASELINE_DEGENERATE,)
+
+
+def test_a_golden_of_hardly_any_right_answer_vouches_for_nothing() -> None:
+    of = golden(TASKS, text=lambda i: str(i) if i < 4 else "no idea", logprobs=False)
+    now = outputs(lambda i: str(i) if i < 4 else "none", TASKS)
+    error = failure(now, of, match="safe")
+    assert error.codes == (ReasonCode.BASELINE_DEGENERATE,)
+    assert "give tasks that the model can do" in str(error)
+    kv.assert_matches_golden(now, of, match="safe", limits=kv.Limits(baseline_recall=0.1))
+
+
 def test_penalised_sets_are_held_to_safe_when_divergence_decides() -> None:
     of = golden(PENALISED_PROMPTS)
     kv.assert_matches_golden(outputs(slightly, PENALISED_PROMPTS), of)

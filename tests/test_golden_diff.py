@@ -1,4 +1,4 @@
-"""What changed in a golden is told in a minute's reading, and what cannot be trusted is refused."""
+"""What changed in a golden is told in a minute's reading."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from golden_samples import AWKWARD_TEXTS, FULL_PROVENANCE, awkward, golden, penalised
-from verdict_samples import QUANTIZED, ids_of, output, prompt_set, prose, scores
+from verdict_samples import ids_of, output, prompt_set, prose, scores
 
 from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.findings import parting
@@ -18,7 +18,6 @@ from pytest_kvcache.golden_diff import (
     GoldenChange,
     compare_goldens,
     differences,
-    refusals,
     same_provenance,
     told_provenance,
 )
@@ -130,6 +129,7 @@ def test_changed_new_and_lost_prompts_are_named() -> None:
     change = compare_goldens(golden(old), golden(replace(new, prompts=prompts)))
     assert change.kind == "prompts"
     assert change.lines[1:4] == ("  prompts changed: p00", "  prompts new: p08", "  prompts gone: p01")
+    assert change.lines[4] == "  without an old output beside them: degenerate 0 of 2 outputs"
 
 
 def test_texts_are_compared_only_for_prompts_that_stay() -> None:
@@ -137,7 +137,8 @@ def test_texts_are_compared_only_for_prompts_that_stay() -> None:
     other = replace(prompts, prompts=(replace(prompts.prompts[3], text="Go on."), *prompts.prompts[4:]))
     change = compare_goldens(golden(prompts), golden(other, text=lambda i: looping(i + 3)))
     assert (change.kind, change.worse) == ("prompts", False)
-    assert "outputs" not in told(change)
+    assert change.lines[3] == "  without an old output beside them: degenerate 1 of 1 outputs"
+    assert "outputs:" not in told(change)
 
 
 def test_another_order_or_sampling_of_the_same_prompts_is_told() -> None:
@@ -410,51 +411,3 @@ def test_what_changes_no_output_leaves_provenance_equal() -> None:
 
 def made(provenance: Provenance = FULL_PROVENANCE) -> OutputSet:
     return replace(golden().outputs, provenance=provenance)
-
-
-# Refusals
-
-
-def refused(of: Golden, is_baseline: bool = True, **limits: Any) -> str | None:
-    return refusals(of, Limits(**limits), is_baseline)
-
-
-def test_sound_goldens_are_not_refused() -> None:
-    for each in (golden(), penalised(), golden(logprobs=False), golden(TASKS, text=str, logprobs=False)):
-        assert refused(each) is None
-
-
-def test_a_quantized_golden_is_no_baseline_but_may_be_a_candidates_own() -> None:
-    own = golden(variant="fp8_e4m3", provenance=QUANTIZED)
-    line = refused(own)
-    assert line is not None
-    assert line.startswith("ref-gqa fp8_e4m3 small (256 tokens, cpu): its own cache is quantized (fp8_e4m3)")
-    assert "--kv-baseline=golden:bfloat16" in line
-    assert refused(own, is_baseline=False) is None
-
-
-@pytest.mark.parametrize(("loops", "is_refused"), [(4, False), (5, True)])
-def test_a_golden_is_refused_when_more_than_the_limit_is_degenerate(loops: int, is_refused: bool) -> None:
-    line = refused(golden(text=lambda i: LOOP if i < loops else prose(i)), is_baseline=False)
-    assert (line is not None) is is_refused
-    assert line is None or "62% of its 8 outputs are degenerate, above the limit 50%" in line
-
-
-def test_penalised_goldens_have_a_limit_of_their_own() -> None:
-    half = penalised(text=lambda i: LOOP if i % 2 else prose(i))
-    assert "(baseline_degenerate_penalised)" in (refused(half) or "")
-    assert refused(half, baseline_degenerate_penalised=0.5) is None
-
-
-def test_a_golden_without_any_text_is_refused() -> None:
-    assert "no text" in (refused(golden(TASKS, text=lambda _: " ", logprobs=False)) or "")
-    nothing = golden(PromptSet("none", ()))
-    assert "no text" in (refused(nothing) or "")
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_log_probabilities_that_are_not_finite_are_refused(value: float) -> None:
-    of = golden()
-    sick = scores(of.outputs, lambda i: value if i == 2 else 0.0)
-    for each in (replace(of, scores=sick), replace(of, floor=sick)):
-        assert "log-probabilities of 1 texts are not finite" in (refused(each) or "")

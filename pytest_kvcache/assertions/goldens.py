@@ -10,7 +10,8 @@ There are three ways to match, each with all that the next one asks for:
     are not scored (penalised ones and tasks) are held to ``safe`` alone.
 ``safe``
     no more degenerate or empty outputs than in the golden, no more repetition under penalties, and no fewer
-    right answers, beyond the limits. The golden itself is held to what a baseline is held to.
+    right answers, beyond the limits. The golden itself is held to what a baseline is held to: its share of
+    degenerate outputs, and of right answers.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pytest_kvcache.assertions.arguments import check_enough, check_enough_texts
 from pytest_kvcache.endpoints import (
     Comparisons,
     Endpoint,
+    baseline_answers,
     baseline_endpoints,
     compare_all,
     judge_endpoints,
@@ -32,7 +34,7 @@ from pytest_kvcache.endpoints import (
     secondary_samples,
 )
 from pytest_kvcache.errors import GoldenMismatchError
-from pytest_kvcache.evidence import Evidence, find_faults
+from pytest_kvcache.evidence import Evidence, find_faults, wrong_answers
 from pytest_kvcache.golden import name_of
 from pytest_kvcache.golden_diff import (
     PRIMARY,
@@ -78,9 +80,9 @@ def assert_matches_golden(
     """Fail unless outputs match the goldens of their prompt sets, as exactly as ``match`` asks for.
 
     ``golden`` is what the fixture ``kv_golden`` gives, or one golden with ``scores``: what the engine
-    under test gives the golden's texts, needed wherever divergence decides. Outputs that are equal, from
-    an engine that is alike, match in any way. Else the 95 % intervals over all sets together must lie
-    within ``limits``, as for a verdict; what is undecided does not match. The message shows how many
+    under test gives the golden's texts, needed wherever divergence decides. Outputs that are equal to a sound
+    golden's, from an engine that is alike, match in any way. Else the 95 % intervals over all sets together
+    must lie within ``limits``, as for a verdict; what is undecided does not match. The message shows how many
     outputs differ, the figures, at most three prompts where they part, and the files to accept it in; in a
     test of the plugin's, pytest adds the command.
 
@@ -100,13 +102,14 @@ def assert_matches_golden(
         decided = [case for case in open_cases if match != "safe" and case not in mismatched]
         for case in decided:
             _check_scored(case)
-        endpoints, reasons = _held_against([case.evidence for case in open_cases], match, limits)
+        endpoints, reasons = _held_against(cases, match, limits)
         if not (mismatched or reasons):
             _check_evidence(open_cases, endpoints, needs_scores=any(case.is_scored for case in decided))
             return
-    told = differences([case.evidence for case in open_cases], endpoints, reasons)
+    shown = open_cases or cases
+    told = differences([case.evidence for case in shown], endpoints, reasons)
     codes = () if mismatched else tuple(dict.fromkeys(reason.code for reason in reasons))
-    raise GoldenMismatchError(f"{told}\n{_what_to_accept(open_cases)}", codes)
+    raise GoldenMismatchError(f"{told}\n{_what_to_accept(shown)}", codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,16 +255,24 @@ def _incomparable(
 
 
 def _held_against(
-    evidence: Sequence[Evidence], match: Match, limits: Limits
+    cases: Sequence[_Case], match: Match, limits: Limits
 ) -> tuple[list[Endpoint], list[Reason]]:
-    """Judge all sets together. Return the figures, and what speaks against a match."""
+    """Judge all sets together. Return the figures, and what speaks against a match.
+
+    What is settled says nothing more of the engine, and still of the golden: equal nonsense is no match.
+    """
+    goldens = [case.evidence for case in cases]
+    evidence = [case.evidence for case in cases if not case.is_settled]
     comparisons: Comparisons = compare_all(evidence)
     if match == "safe":
         comparisons = {}
-    faults = find_faults(evidence)
-    secondary = secondary_samples(faults, evidence)
+    secondary = secondary_samples(find_faults(evidence), evidence)
     samples = primary_samples(comparisons) | {name: secondary[name] for name in NOT_SAFE if name in secondary}
-    endpoints = [*baseline_endpoints(faults, limits), *judge_endpoints(samples, limits)]
+    endpoints = [
+        *baseline_endpoints(find_faults(goldens), limits),
+        *baseline_answers(wrong_answers(goldens), limits),
+        *judge_endpoints(samples, limits),
+    ]
     against = [endpoint.reason for endpoint in endpoints if endpoint.reason]
     return endpoints, [*not_finite(comparisons), *against]
 
