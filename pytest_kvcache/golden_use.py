@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_kvcache.engines.devices import platforms
 from pytest_kvcache.errors import GoldenError, UsageError
 from pytest_kvcache.golden import GoldenDirectory, GoldenName, named
-from pytest_kvcache.models import kept_name
+from pytest_kvcache.models import is_same_model, kept_name
 from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.records import Declared, EngineSpec, Golden, PromptSet
 from pytest_kvcache.report import Goldens
@@ -35,15 +35,22 @@ def finder(root: Path, project: Path) -> FindGolden:
 
 
 def check_namesakes(wanted: Iterable[tuple[str, EngineSpec, PromptSet]], project: Path) -> None:
-    """Raise `UsageError` for two different prompt sets whose golden would be one and the same.
+    """Raise `UsageError` for two models, or two prompt sets, whose golden would be one and the same.
 
     Each comes with what it is known by to whoever reads the line, and with the engine of its golden.
     """
-    first: dict[GoldenName, tuple[str, PromptSet]] = {}
+    first: dict[GoldenName, tuple[str, EngineSpec, PromptSet]] = {}
     for known_by, spec, prompt_set in wanted:
         tokens = prompt_set.sampling.max_tokens
         name = _name(spec, prompt_set.name, tokens, "any", project)
-        other, namesake = first.setdefault(name, (known_by, prompt_set))
+        other, others, namesake = first.setdefault(name, (known_by, spec, prompt_set))
+        if not is_same_model(spec.model, others.model):
+            raise UsageError(
+                printable(
+                    f"goldens of {others.model} and of {spec.model} would both be kept as {name.model}: keep "
+                    "those of one of them in another directory, by a run of its own (--kv-golden-dir)"
+                )
+            )
         if namesake.key != prompt_set.key:
             raise UsageError(
                 printable(

@@ -48,6 +48,14 @@ def kept_name(model: str, project: Path) -> str:
     return named.name
 
 
+def is_same_model(model: str, other: str) -> bool:
+    """Whether two names are of one model: equal, or of one directory."""
+    if model == other:
+        return True
+    local = is_local(model) and is_local(other)
+    return local and Path(model).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
 def locate_model(model: str, progress: Callable[[str], None]) -> str:
     """Return what vLLM is to load: a directory, built first if it is a reference model, or the hub id.
 

@@ -46,6 +46,24 @@ def test_two_files_are_compared_without_an_engine(capsys: pytest.CaptureFixture[
     assert not engines_started()
 
 
+def test_a_directory_stands_for_its_goldens_also_where_two_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = commit_outdated()
+    assert kvcache("diff", path.parent, path, "--json") == 1
+    assert [found["name"] for found in json.loads(capsys.readouterr().out)["changes"]] == [HEADLINE]
+    assert engines_started()
+
+
+def test_a_diff_says_what_a_refresh_would_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+    commit(own_set(), script="loop")
+    assert kvcache("diff", "--json") == 1
+    shown = capsys.readouterr()
+    [refused] = json.loads(shown.out)["refused"]
+    assert "are degenerate" in refused
+    assert f"kvcache: a refresh would write no golden: {refused}" in shown.err
+
+
 def test_what_counts_as_worse_is_the_policys_to_say(capsys: pytest.CaptureFixture[str]) -> None:
     old = commit(own_set())
     golden = read(old)

@@ -53,6 +53,16 @@ def test_the_same_engine_has_the_same_fingerprint(key_of: Callable[..., str | No
     assert key_of() == key_of() is not None
 
 
+@pytest.mark.parametrize("file", [".git/index", ".cache/huggingface/download/config.json.metadata", ".lock"])
+def test_what_is_hidden_beside_a_model_is_none_of_it(
+    key_of: Callable[..., str | None], model: Path, file: str
+) -> None:
+    before = key_of()
+    (model / file).parent.mkdir(parents=True, exist_ok=True)
+    (model / file).write_text("of this machine, today")
+    assert key_of() == before
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -170,7 +170,9 @@ class TestCommit:
 
     def test_two_sets_of_one_name_are_told_apart(self, directory: GoldenDirectory) -> None:
         longer = golden(prompt_set(9))
-        with pytest.raises(GoldenError, match="two prompt sets or variants of ref:gqa would both be"):
+        with pytest.raises(
+            GoldenError, match="two models, prompt sets or variants that are kept under ref:gqa would both be"
+        ):
             directory.commit([OLD, longer])
 
     def test_what_a_killed_writer_left_is_removed(self, directory: GoldenDirectory) -> None:
@@ -199,7 +201,8 @@ class TestCommit:
         away = path.rename(directory.root.parent / path.name)
         assert directory.commit([penalised()]) == ()
         directory.commit([penalised(text=lambda i: f"Otherwise {i}.")])
-        directory.remove([name_of(penalised())])
+        other = name_of(penalised())
+        directory.remove({other: directory.digest(other) or ""})
         away.rename(path)
         assert found(directory, OLD) == as_kept(OLD)
         assert directory.problems() == ()

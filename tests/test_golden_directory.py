@@ -68,14 +68,27 @@ class TestFind:
 
 def test_removing_takes_both_files_and_nothing_else(directory: GoldenDirectory) -> None:
     directory.commit([OLD, penalised()])
-    directory.remove([NAME, name_of(golden(variant="never"))])
+    digest = directory.digest(NAME) or ""
+    assert directory.remove({NAME: digest, name_of(golden(variant="never")): digest}) == (NAME,)
     assert directory.names() == (name_of(penalised()),)
     assert directory.get(NAME) is None
     assert len(files(directory)) == 2
 
 
+def test_what_a_writer_changes_while_removing_waits_for_it_stays(directory: GoldenDirectory) -> None:
+    directory.commit([OLD])
+    digest, path = directory.digest(NAME) or "", directory.path(NAME)
+    with ThreadPoolExecutor() as pool:
+        with locked(directory.root, fcntl.LOCK_EX):
+            removed = pool.submit(directory.remove, {NAME: digest})
+            path.write_bytes(path.read_bytes() + b" ")
+        assert removed.result() == ()
+    assert path.exists()
+
+
 def test_a_directory_that_is_not_there_is_empty(directory: GoldenDirectory) -> None:
-    directory.remove([NAME])
+    assert directory.remove({NAME: "0" * 64}) == ()
+    assert directory.remove_leftovers() == ()
     assert (directory.names(), directory.problems(), directory.digest(NAME)) == ((), (), None)
     assert not directory.root.exists()
 

@@ -82,8 +82,21 @@ def test_a_pipe_is_not_waited_for(path: Path) -> None:
 def test_a_link_is_not_followed(path: Path) -> None:
     path.rename(path.with_name("elsewhere"))
     path.symlink_to("elsewhere")
-    with pytest.raises(GoldenError, match="cannot be read"):
+    with pytest.raises(GoldenError, match="it is a link, and links are not followed; put the file itself"):
         read(path)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".xz"])
+def test_a_git_lfs_pointer_is_told_from_the_file_that_it_stands_for(path: Path, suffix: str) -> None:
+    [file] = path.parent.glob(f"*{suffix}")
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
+    with pytest.raises(GoldenError) as caught:
+        read(path)
+    assert str(caught.value) == (
+        f"{file}: it is a Git LFS pointer, and not the file itself; git lfs pull brings that"
+    )
+    with pytest.raises(GoldenError, match="git lfs pull"):
+        GoldenDirectory(path.parents[1]).commit([golden()])
 
 
 FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 from golden_command import change, engines_started, kvcache, only_line
+from verdict_samples import prompt_set
 
+from pytest_kvcache.errors import UsageError
 from pytest_kvcache.golden import read
+from pytest_kvcache.golden_use import check_namesakes
 from pytest_kvcache.models import kept_name
+from pytest_kvcache.records import EngineSpec, PromptSet
 
 FP8 = "--kv-dtypes=fp8"
 ALL = "--kv-golden-update=all"
@@ -32,15 +36,17 @@ def put_model(directory: Path, weights: str = "weights") -> Path:
     return directory
 
 
-class TestName:
-    @pytest.fixture(autouse=True)
-    def root(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        root = tmp_path / "team"
-        put_model(root / "models" / "m")
-        (root / "tests").mkdir()
-        monkeypatch.chdir(root)
-        return root
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "team"
+    put_model(root / "models" / "m")
+    (root / "tests").mkdir()
+    monkeypatch.chdir(root)
+    return root
 
+
+@pytest.mark.usefixtures("root")
+class TestName:
     @pytest.mark.parametrize(
         "model", ["models/m", "./models/m", "models/m/", "tests/../models/m", "{root}/models/m"]
     )
@@ -70,6 +76,18 @@ class TestName:
     @pytest.mark.parametrize("model", ["ref:gqa", "Qwen/Qwen2-7B-Instruct", "gpt2"])
     def test_other_models_keep_their_names(self, model: str, root: Path) -> None:
         assert kept_name(model, root) == model
+
+
+def test_two_models_that_would_have_one_golden_are_refused(root: Path) -> None:
+    one, other = (str(put_model(root.parent / place / "m")) for place in ("one", "other"))
+
+    def wanted(*models: str) -> list[tuple[str, EngineSpec, PromptSet]]:
+        return [("a test", EngineSpec(model, "auto", golden="auto"), prompt_set(2)) for model in models]
+
+    check_namesakes(wanted(one, one, f"{other}/../../one/m", "gpt2"), root)
+    with pytest.raises(UsageError) as caught:
+        check_namesakes(wanted(one, other), root)
+    assert str(caught.value).startswith(f"goldens of {one} and of {other} would both be kept as m: keep")
 
 
 class TestRuns:

@@ -50,8 +50,8 @@ def chosen(directory: GoldenDirectory, files: Sequence[Path]) -> dict[GoldenName
 class Unused:
     """The goldens that a run did not use, and that are still there."""
 
-    names: tuple[GoldenName, ...]
-    """As they were then."""
+    digests: dict[GoldenName, str]
+    """Those that are as they were then, with what the run saw."""
     changed: tuple[GoldenName, ...]
     """Changed since, so that the run says nothing of them."""
 
@@ -83,7 +83,7 @@ def unused(directory: GoldenDirectory, results: Path) -> Unused:
         )
     digests = goldens.unused_sha256 or {}
     found = {name: digests.get(file) for file, name in there.items() if file in goldens.unused}
-    same = tuple(name for name, digest in found.items() if directory.digest(name) == digest)
+    same = {name: digest for name, digest in found.items() if digest and directory.digest(name) == digest}
     return Unused(same, tuple(name for name in found if name not in same))
 
 

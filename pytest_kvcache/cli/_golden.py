@@ -148,14 +148,18 @@ def _prune(arguments: argparse.Namespace) -> int:
 
     directory = existing(arguments.kv_golden_dir)
     found = unused(directory, arguments.results)
-    paths = [*map(directory.path, found.names), *(leftover.path for leftover in leftovers(directory.root))]
-    changed = [str(directory.path(name)) for name in found.changed]
     if arguments.delete:
-        directory.remove(found.names)
-        directory.remove_leftovers()
+        names = directory.remove(found.digests)
+        others = directory.remove_leftovers()
+    else:
+        names = tuple(found.digests)
+        others = tuple(problem.path for problem in leftovers(directory.root))
+    paths = [*map(directory.path, names), *others]
+    spared = [name for name in found.digests if name not in names]
+    changed = [directory.path(name) for name in (*found.changed, *spared)]
     if arguments.json:
-        unused_paths = [str(path) for path in paths]
-        print_json({"unused": unused_paths, "changed": changed, "deleted": arguments.delete})
+        told = {"unused": list(map(str, paths)), "changed": list(map(str, changed))}
+        print_json(told | {"deleted": arguments.delete})
     else:
         what = "deleted" if arguments.delete else "unused"
         print_lines([f"{what}: {path}" for path in paths] or ["nothing is unused"])
@@ -170,26 +174,30 @@ def _prune(arguments: argparse.Namespace) -> int:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    changes = _compared(arguments) if len(arguments.files) == 2 else _remade(arguments)
+    files = arguments.files
+    two_files = len(files) == 2 and not any(file.is_dir() for file in files)
+    changes, refused = _compared(arguments) if two_files else _remade(arguments)
     if arguments.json:
-        print_json({"changes": [asdict(change) for change in changes]})
+        print_json({"changes": [asdict(change) for change in changes], "refused": refused})
     else:
         _print_changes(changes)
-    return FINE if all(change.kind == "unchanged" for change in changes) else FINDING
+    for refusal in refused:
+        say(f"kvcache: a refresh would write no golden: {refusal}")
+    return FINDING if refused or any(change.kind != "unchanged" for change in changes) else FINE
 
 
-def _compared(arguments: argparse.Namespace) -> Sequence[GoldenChange]:
-    """Compare two goldens, wherever they lie."""
+def _compared(arguments: argparse.Namespace) -> tuple[Sequence[GoldenChange], Sequence[str]]:
+    """Compare two goldens, wherever they lie; nobody refuses what nobody is to write."""
     from pytest_kvcache.golden import read
     from pytest_kvcache.golden_diff import compare_goldens
 
     policy = _policy(arguments)
     old, new = map(read, arguments.files)
-    return [compare_goldens(old, new, policy.limits_for(new.outputs.spec.model))]
+    return [compare_goldens(old, new, policy.limits_for(new.outputs.spec.model))], ()
 
 
-def _remade(arguments: argparse.Namespace) -> Sequence[GoldenChange]:
-    """Make goldens anew, and compare them with those that are there."""
+def _remade(arguments: argparse.Namespace) -> tuple[Sequence[GoldenChange], Sequence[str]]:
+    """Make goldens anew; return how they differ from those that are there, and what may not be written."""
     from pytest_kvcache.cli._chosen import existing
     from pytest_kvcache.cli._engines import make_goldens
     from pytest_kvcache.cli._wanted import again
@@ -197,7 +205,8 @@ def _remade(arguments: argparse.Namespace) -> Sequence[GoldenChange]:
 
     directory, policy = existing(arguments.kv_golden_dir), _policy(arguments)
     made = make_goldens(again(directory, arguments.files), arguments.kv_timeout)
-    return Refresh(directory).review(made, policy).changes
+    review = Refresh(directory).review(made, policy)
+    return review.changes, review.refusals
 
 
 def _refresh(arguments: argparse.Namespace) -> int:

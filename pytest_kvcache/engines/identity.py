@@ -33,20 +33,24 @@ def model_identity(model_path: str, hf_config: Any, cache_dir: Path) -> str:
 
 
 def directory_hash(directory: Path, cache_dir: Path) -> str:
-    """Return one SHA-256 over the names and contents of all files below ``directory``.
+    """Return one SHA-256 over the names and contents of all files below ``directory`` that are not hidden.
 
-    A file's own hash is remembered in ``cache_dir`` by path, size, mtime and inode, so that only what
-    changed is read again.
+    Hidden ones are no model's: ``.git``, or what a download notes of its own time in ``.cache``, would give
+    the same model another identity on every machine. A file's own hash is remembered in ``cache_dir`` by
+    path, size, mtime and inode, so that only what changed is read again.
     """
     memo_file = cache_dir / "content-hashes.json"
     known = _read_memo(memo_file)
     used: dict[str, str] = {}
     total = hashlib.sha256()
     for file in sorted(p for p in directory.rglob("*") if p.is_file()):
+        name = file.relative_to(directory)
+        if any(part.startswith(".") for part in name.parts):
+            continue
         info = file.stat()
         stamp = f"{file.resolve()}|{info.st_size}|{info.st_mtime_ns}|{info.st_ino}"
         used[stamp] = known.get(stamp) or _file_hash(file)
-        total.update(f"{file.relative_to(directory)}\0{used[stamp]}\n".encode())
+        total.update(f"{name}\0{used[stamp]}\n".encode())
     if not used.keys() <= known.keys():
         _write_memo(memo_file, known | used)
     return total.hexdigest()

@@ -49,26 +49,33 @@ def commit(
     return tuple(name.path(root) for name in changed)
 
 
-def remove(root: Path, names: Sequence[GoldenName]) -> None:
-    """Delete goldens, the text first: a sidecar without a text is a leftover, never the reverse."""
+def remove(root: Path, digests: Mapping[GoldenName, str]) -> tuple[GoldenName, ...]:
+    """Delete goldens that are still what they were, as :meth:`GoldenDirectory.remove` says.
+
+    The text goes first: a sidecar without a text is a leftover, never the reverse.
+    """
     if not is_there(root):
-        return
+        return ()
     with _writing(root):
-        for path in (name.path(root) for name in names):
-            path.unlink(missing_ok=True)
-            if path.parent.is_dir():
-                sync_directory(path.parent)
-        for sidecar in _orphans_of(root, names):
+        # Under the lock, so that nobody can write one anew between the look and the deletion.
+        same = [name for name, digest in digests.items() if digest_at(root, name) == digest]
+        for path in (name.path(root) for name in same):
+            path.unlink()
+            sync_directory(path.parent)
+        for sidecar in _orphans_of(root, same):
             sidecar.unlink()
+    return tuple(same)
 
 
-def remove_leftovers(root: Path) -> None:
-    """Delete temporary files of dead writers, and sidecars that no golden names."""
+def remove_leftovers(root: Path) -> tuple[Path, ...]:
+    """Delete temporary files of dead writers, and sidecars that no golden names; return what was deleted."""
     if not is_there(root):
-        return
+        return ()
     with _writing(root):
-        for leftover in list(leftovers(root)):
-            leftover.path.unlink(missing_ok=True)
+        found = tuple(leftover.path for leftover in leftovers(root))
+        for path in found:
+            path.unlink(missing_ok=True)
+    return found
 
 
 def _by_name(goldens: Iterable[Golden]) -> dict[GoldenName, Golden]:
@@ -85,7 +92,7 @@ def _clash(name: GoldenName, one: Golden, other: Golden) -> GoldenError:
     first, second = (golden.outputs.spec.model for golden in (one, other))
     who, advice = f"{first} and {second}", "keep one of them in another directory (--kv-golden-dir)"
     if first == second:
-        who, advice = f"two prompt sets or variants of {first}", "give one of them another name"
+        who = f"two models, prompt sets or variants that are kept under {first}"
     return GoldenError(printable(f"{who} would both be the golden of {name}; {advice}"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -92,13 +92,19 @@ class GoldenDirectory:
         """
         return commit(self.root, goldens, expected or {})
 
-    def remove(self, names: Iterable[GoldenName]) -> None:
-        """Delete goldens; those that are not there are passed over. Raises KvCacheError."""
-        remove(self.root, tuple(names))
+    def remove(self, digests: Mapping[GoldenName, str]) -> tuple[GoldenName, ...]:
+        """Delete goldens whose :meth:`digest` is still the one that is given, and return which.
 
-    def remove_leftovers(self) -> None:
-        """Delete what belongs to no golden, as :meth:`problems` tells of it. Raises KvCacheError."""
-        remove_leftovers(self.root)
+        Waits for writers; what they have changed meanwhile, or deleted, is passed over. Raises KvCacheError.
+        """
+        return remove(self.root, digests)
+
+    def remove_leftovers(self) -> tuple[Path, ...]:
+        """Delete what belongs to no golden, as :meth:`problems` tells of it, and return what that was.
+
+        Waits for writers. Raises KvCacheError.
+        """
+        return remove_leftovers(self.root)
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what is wrong in the directory: what cannot be read, bad names, leftovers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -15,6 +16,8 @@ from pytest_kvcache.records import Golden
 from pytest_kvcache.text import printable
 
 _LONGEST_MESSAGE = 1000
+_GIT_LFS = b"version https://git-lfs.github.com/spec/"
+"""How a pointer begins: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md."""
 
 
 def read(path: Path) -> Golden:
@@ -50,13 +53,20 @@ def content(path: Path, limit: int) -> bytes:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise refusal(path, "this is no regular file", "put the golden's own file there")
             with os.fdopen(handle, "rb", closefd=False) as stream:
-                return stream.read(limit + 1)
+                found = stream.read(limit + 1)
         finally:
             os.close(handle)
     except FileNotFoundError:
         raise refusal(path, "there is no such golden", "check the path") from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise refusal(
+                path, "it is a link, and links are not followed", "put the file itself there"
+            ) from None
         raise refusal(path, f"it cannot be read ({error.strerror})", "make it a readable file") from None
+    if found.startswith(_GIT_LFS):
+        raise refusal(path, "it is a Git LFS pointer, and not the file itself", "git lfs pull brings that")
+    return found
 
 
 def refusal(path: Path, problem: str, advice: str, error: type[GoldenError] = GoldenError) -> GoldenError:
