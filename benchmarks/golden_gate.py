@@ -35,7 +35,8 @@ from pytest_kvcache.session import Session
 from pytest_kvcache.store import RunStore
 
 HERE = Path(__file__).parent
-SETS = ("smoke", "smoke-penalised")
+SETS = ("smoke", "smoke-penalised", "smoke-tasks")
+"""Those of the shipped verdict."""
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 
 
