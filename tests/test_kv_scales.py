@@ -6,12 +6,15 @@ import json
 import struct
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from verdict_samples import PROVENANCE, QUANTIZED, output_set, prompt_set
 
 import pytest_kvcache as kv
-from pytest_kvcache.engines.attention import kind_of_scales, quantized_scales
+from pytest_kvcache.engines.attention import kind_of_scales, quantized_scales, read_layers
 from pytest_kvcache.engines.kv_scales import (
     LayerScales,
     announces_scales,
@@ -35,8 +38,8 @@ def safetensors(path: Path, tensors: dict[str, tuple[str, list[int], bytes]]) ->
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def f32(value: float, shape: tuple[int, ...] = ()) -> tuple[str, list[int], bytes]:
-    return "F32", list(shape), struct.pack("<f", value)
+def f32(*values: float, shape: tuple[int, ...] = ()) -> tuple[str, list[int], bytes]:
+    return "F32", list(shape), struct.pack(f"<{len(values)}f", *values)
 
 
 def bf16(value: float) -> tuple[str, list[int], bytes]:
@@ -57,25 +60,50 @@ def bf16(value: float) -> tuple[str, list[int], bytes]:
 def test_scales_are_found_under_each_of_their_names(tmp_path: Path, k_name: str, v_name: str) -> None:
     layer = "model.layers.11."
     safetensors(tmp_path / "model.safetensors", {layer + k_name: f32(K), layer + v_name: bf16(V)})
-    assert read_checkpoint_scales(tmp_path) == {11: LayerScales(11, K, V)}
+    assert read_checkpoint_scales(tmp_path) == {11: LayerScales(11, (K,), (V,))}
 
 
 def test_one_scale_for_both_is_that_of_keys_and_of_values(tmp_path: Path) -> None:
-    safetensors(tmp_path / "model.safetensors", {"model.layers.0.self_attn.kv_scale": f32(K, (1,))})
-    assert read_checkpoint_scales(tmp_path) == {0: LayerScales(0, K, K)}
+    safetensors(tmp_path / "model.safetensors", {"model.layers.0.self_attn.kv_scale": f32(K, shape=(1,))})
+    assert read_checkpoint_scales(tmp_path) == {0: LayerScales(0, (K,), (K,))}
 
 
-def test_scales_of_weights_and_of_single_heads_are_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(2,), (2, 1, 1)])
+def test_scales_of_single_heads_are_read_in_their_order(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    layer = "model.layers.0.self_attn."
+    both = {layer + "k_scale": f32(K, V, shape=shape), layer + "v_scale": f32(V, K, shape=shape)}
+    safetensors(tmp_path / "model.safetensors", both)
+    assert read_checkpoint_scales(tmp_path) == {0: LayerScales(0, (K, V), (V, K))}
+
+
+def test_scales_of_weights_are_none(tmp_path: Path) -> None:
     layer = "model.layers.0."
-    heads = ("F32", [2], struct.pack("<2f", K, V))
     others = {
         layer + "self_attn.k_proj.weight_scale": f32(K),
         layer + "mlp.down_proj.output_scale": f32(K),
-        layer + "self_attn.k_scale": heads,
         "lm_head.weight": f32(1.0),
     }
     safetensors(tmp_path / "model.safetensors", others)
     assert read_checkpoint_scales(tmp_path) == {}
+
+
+@pytest.mark.parametrize("unreadable", [("U8", [1], b"\x7b"), ("F32", [0], b"")], ids=["bytes", "empty"])
+def test_a_layer_with_scales_that_cannot_be_read_is_left_out_and_nothing_is_known_of_a_checkpoint_of_such(
+    tmp_path: Path, unreadable: tuple[str, list[int], bytes]
+) -> None:
+    first = {"model.layers.0.self_attn.k_scale": unreadable, "model.layers.0.self_attn.v_scale": f32(V)}
+    safetensors(tmp_path / "0.safetensors", first)
+    assert check_scales(layers(), tmp_path, announced=True) == (None, None)
+    safetensors(tmp_path / "1.safetensors", {"model.layers.1.self_attn.kv_scale": f32(K)})
+    assert read_checkpoint_scales(tmp_path) == {1: LayerScales(1, (K,), (K,))}
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_nothing_is_known_of_a_checkpoint_that_is_stored_in_another_format(
+    tmp_path: Path, announced: bool
+) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
+    assert check_scales(layers(), tmp_path, announced=announced) == (None, None)
 
 
 def test_layers_may_be_in_several_files_and_a_broken_one_is_left_to_the_engine(tmp_path: Path) -> None:
@@ -84,14 +112,18 @@ def test_layers_may_be_in_several_files_and_a_broken_one_is_left_to_the_engine(t
         safetensors(tmp_path / f"{layer}.safetensors", {name + "k_scale": f32(K), name + "v_scale": f32(V)})
     (tmp_path / "2.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
     (tmp_path / "3.safetensors").write_bytes(b"")
-    assert list(read_checkpoint_scales(tmp_path)) == [0, 1]
+    assert list(read_checkpoint_scales(tmp_path) or ()) == [0, 1]
 
 
-STORED = {0: LayerScales(0, K, V), 1: LayerScales(1, V, K)}
+def scales(layer: int, k: float, v: float) -> LayerScales:
+    return LayerScales(layer, (k,), (v,))
+
+
+STORED = {0: scales(0, K, V), 1: scales(1, V, K)}
 
 
 def layers(first: tuple[float, float] = (K, V), second: tuple[float, float] = (V, K)) -> list[LayerScales]:
-    return [LayerScales(0, *first), LayerScales(1, *second)]
+    return [scales(0, *first), scales(1, *second)]
 
 
 @pytest.mark.parametrize(
@@ -111,14 +143,50 @@ def test_the_first_layer_with_other_scales_is_told(second: tuple[float, float], 
 
 def test_scales_as_stored_are_no_finding_and_rounding_neither() -> None:
     assert first_difference(layers(first=(K * 1.0001, V)), STORED) is None
-    assert first_difference([LayerScales(7, 1.0, 1.0)], STORED) is None
+    assert first_difference([scales(7, 1.0, 1.0)], STORED) is None
+
+
+BY_HEAD = {1: LayerScales(1, (K, V, K, K), (V, V, K, K))}
+
+
+@pytest.mark.parametrize(
+    ("k", "v", "told"),
+    [
+        ((K, V, V, K), (V, V, K, K), "other scales (head 2: k 0.0625, v 0.25; the checkpoint says k 0.25, *"),
+        ((V, V, K, K), (K, V, K, K), "those of keys and values swapped (head 0: k 0.0625, v 0.25; *"),
+        ((1.0,) * 4, (1.0,) * 4, "lost its scales (head 0: k 1, v 1; the checkpoint says k 0.25, v 0.0625)"),
+        ((K,), (1.0,), "other scales (k 0.25, v 1; *"),
+    ],
+    ids=["other", "swapped", "lost", "one-head"],
+)
+def test_scales_of_single_heads_are_held_against_each_heads(
+    k: tuple[float, ...], v: tuple[float, ...], told: str
+) -> None:
+    found = first_difference([LayerScales(1, k, v)], BY_HEAD)
+    assert found is not None
+    assert found.removeprefix("layer 1 has ").startswith(told.rstrip("*"))
+
+
+@pytest.mark.parametrize("heads", [4, 2, 1])
+def test_an_engine_of_several_processes_has_the_first_heads_scales_in_its_first(heads: int) -> None:
+    first = LayerScales(1, BY_HEAD[1].k[:heads], BY_HEAD[1].v[:heads])
+    assert first_difference([first], BY_HEAD) is None
+
+
+def test_one_stored_scale_is_that_of_every_head() -> None:
+    assert first_difference([LayerScales(0, (K,) * 4, (V,) * 4)], STORED) is None
+    found = first_difference([LayerScales(0, (K, K, K, 1.0), (V,) * 4)], STORED)
+    assert found is not None
+    assert found.startswith("layer 0 has other scales (head 3: k 1, ")
 
 
 @pytest.mark.parametrize("header", [[], {"model.layers.0.self_attn.attn.k_scale": 5}])
-def test_a_file_that_is_no_safetensors_file_after_all_holds_no_scales(tmp_path: Path, header: object) -> None:
+def test_nothing_is_known_of_scales_in_a_file_that_is_no_safetensors_file_after_all(
+    tmp_path: Path, header: object
+) -> None:
     text = json.dumps(header).encode()
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
-    assert read_checkpoint_scales(tmp_path) == {}
+    assert read_checkpoint_scales(tmp_path) is None
 
 
 def test_a_checkpoint_that_announces_scales_and_holds_none_has_lost_them(tmp_path: Path) -> None:
@@ -142,15 +210,37 @@ def test_where_the_files_lie_nowhere_known_nothing_is_known_of_scales() -> None:
 
 def test_only_layers_with_a_quantized_cache_use_scales() -> None:
     found = [
-        ("auto", 1.0, 1.0, "model.layers.0.self_attn.attn", "CPU_ATTN"),
-        ("fp8", K, V, "model.layers.1.self_attn.attn", "CPU_ATTN"),
+        ("auto", (1.0,), (1.0,), "model.layers.0.self_attn.attn", "CPU_ATTN"),
+        ("fp8", (K, V), (V, K), "model.layers.1.self_attn.attn", "CPU_ATTN"),
     ]
-    assert list(quantized_scales(found)) == [LayerScales(1, K, V)]
-    assert list(quantized_scales(found, times=2.0)) == [LayerScales(1, K / 2, V / 2)]
-    assert list(quantized_scales([("fp8_per_token_head", 1.0, 1.0, *found[1][3:])])) == []
+    assert list(quantized_scales(found)) == [LayerScales(1, (K, V), (V, K))]
+    assert list(quantized_scales(found, times=2.0)) == [LayerScales(1, (K / 2, V / 2), (V / 2, K / 2))]
+    assert list(quantized_scales([("fp8_per_token_head", (1.0,), (1.0,), *found[1][3:])])) == []
     assert kind_of_scales(found) == "calibrated"
     assert kind_of_scales(found[:1]) == "unit"
     assert layer_index("encoder") is None
+
+
+class Layer:
+    """What is read of an attention layer of vLLM's."""
+
+    kv_cache_dtype = "fp8"
+    attn_backend = SimpleNamespace(get_name=lambda: "CPU_ATTN")
+
+    def __init__(self, **scales: Any) -> None:
+        self.__dict__ |= scales
+
+
+def test_the_scales_of_a_running_layer_are_one_or_one_for_each_head() -> None:
+    modules = {
+        "model": object(),
+        "model.layers.0.self_attn.attn": Layer(_k_scale=np.array(K), _v_scale=np.array(V)),
+        "model.layers.1.self_attn.attn": Layer(_k_scale=np.array([K, V]), _v_scale=np.array([V, K])),
+        "model.layers.2.self_attn.attn": Layer(),
+    }
+    found = read_layers(SimpleNamespace(named_modules=modules.items))
+    assert [(k, v) for _, k, v, *_ in found] == [((K,), (V,)), ((K, V), (V, K)), ((1.0,), (1.0,))]
+    assert all(isinstance(scale, float) for _, k, v, *_ in found for scale in k + v)
 
 
 def assert_loaded(provenance: Provenance) -> None:

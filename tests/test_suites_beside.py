@@ -107,13 +107,14 @@ def test_drift_is_told_by_its_kind(
     ("reports", "outcome"),
     [
         ({"checkpoint_scales": 0}, {"skipped": 2}),
+        ({"checkpoint_scales": None}, {"skipped": 2}),
         ({"checkpoint_scales": 30}, {"passed": 1, "skipped": 1}),
         (
             {"checkpoint_scales": 30, "scales_differ": "layer 0 has lost its scales"},
             {"failed": 1, "skipped": 1},
         ),
     ],
-    ids=["none", "loaded", "lost"],
+    ids=["none", "unknown", "loaded", "lost"],
 )
 def test_scales_are_judged_where_a_checkpoint_holds_some_and_the_cache_uses_them(
     project: pytest.Pytester, reports: dict[str, Any], outcome: dict[str, int]

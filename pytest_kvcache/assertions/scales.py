@@ -32,7 +32,7 @@ def _check_known(engine: Provenance) -> None:
     if engine.checkpoint_scales is None:
         raise ValueError(
             "the checkpoint's kv scales are not known: give the model as a directory or a Hugging Face id, "
-            "and run the engine anew (--kv-no-cache)"
+            "its weights as safetensors, and run the engine anew (--kv-no-cache)"
         )
     if engine.checkpoint_scales == 0 and engine.scales_differ is None:
         raise ValueError("the checkpoint holds no kv scales")

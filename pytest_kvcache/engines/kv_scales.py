@@ -1,18 +1,17 @@
 """KV scales: what a checkpoint says of its cache, held against what each attention layer has of it.
 
 A checkpoint calibrated for a quantized cache stores a scale for the keys of each layer and one for its
-values. An engine that does not know their names, or drops them when it reloads weights, takes 1.0 and says
-nothing that anyone reads. Only the headers of safetensors files and these few numbers are read here, and no
-torch is needed.
+values, or one of each for every kv head. An engine that does not know their names, or drops them when it
+reloads weights, takes 1.0 and says nothing that anyone reads. Only the headers of safetensors files and these
+few numbers are read here, and no torch is needed.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,14 +32,20 @@ _RELATIVE = 1e-3
 _LONGEST_HEADER = 100 << 20
 """Bytes; the format allows no more."""
 
+Scales = tuple[float, ...]
+"""One for all heads of a layer, or one for each kv head."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerScales:
-    """The scales of one attention layer's keys and values."""
+    """The scales of one attention layer's keys and values.
+
+    Of an engine they are those of its first process: of several that share a layer it has the first heads.
+    """
 
     layer: int
-    k: float
-    v: float
+    k: Scales
+    v: Scales
 
 
 def check_scales(
@@ -49,25 +54,32 @@ def check_scales(
     """Return for how many layers a checkpoint holds scales, and where the engine's are others.
 
     ``layers`` are the engine's quantized ones, ``directory`` holds the checkpoint (None: nothing is known),
-    and ``announced`` is what `announces_scales` says.
+    and ``announced`` is what `announces_scales` says. Both are None where the scales cannot be read.
     """
-    if directory is None:
+    stored = None if directory is None else read_checkpoint_scales(directory)
+    if stored is None:
         return None, None
-    stored = read_checkpoint_scales(directory)
     return len(stored), first_difference(layers, stored, announced=announced)
 
 
-def read_checkpoint_scales(directory: Path) -> dict[int, LayerScales]:
-    """Return by layer the scales that a directory's safetensors files hold.
+def read_checkpoint_scales(directory: Path) -> dict[int, LayerScales] | None:
+    """Return by layer the scales that a directory's safetensors files hold, None if that cannot be told.
 
-    A layer of which only one is stored has it for both. Scales of several numbers (one for each head) are
-    left out, and so are files that cannot be read: an engine that loads them has its own word about that.
+    A layer of which only one is stored has it for both. Left out are layers with scales of a type that none
+    has, and files that cannot be read: an engine that loads them has its own word about that. Where nothing
+    is left, or the weights are in files of another format, the checkpoint may hold scales all the same.
     """
-    found: dict[int, dict[str, float]] = {}
-    for file in sorted(directory.glob("*.safetensors")):
-        for layer, sides, value in _scales_in(file):
-            found.setdefault(layer, {}).update(dict.fromkeys(sides, value))
-    return {layer: _whole(layer, found[layer]) for layer in sorted(found)}
+    files = sorted(directory.glob("*.safetensors"))
+    found: dict[int, dict[str, Scales | None]] = {}
+    all_read = bool(files)
+    for file in files:
+        try:
+            for layer, sides, scales in _scales_in(file):
+                found.setdefault(layer, {}).update(dict.fromkeys(sides, scales))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error):
+            all_read = False
+    read = {layer: whole for layer in sorted(found) if (whole := _whole(layer, found[layer]))}
+    return read if read or (all_read and not found) else None
 
 
 def announces_scales(quantization_config: Json) -> bool:
@@ -91,44 +103,50 @@ def first_difference(
         return "config.json announces scales of the kv cache, and the checkpoint holds none"
     for layer in having:
         wanted = stored.get(layer.layer)
-        if wanted and (fault := _fault((layer.k, layer.v), (wanted.k, wanted.v))):
+        if wanted and (fault := _fault(layer, wanted)):
             return f"layer {layer.layer} {fault}"
     return None
 
 
-def _whole(layer: int, stored: Mapping[str, float]) -> LayerScales:
-    k, v = (stored.get(one, stored.get(other, 1.0)) for one, other in ("kv", "vk"))
-    return LayerScales(layer, k, v)
+def _whole(layer: int, stored: Mapping[str, Scales | None]) -> LayerScales | None:
+    k, v = (stored.get(one, stored.get(other)) for one, other in ("kv", "vk"))
+    return LayerScales(layer, k, v) if k and v else None
 
 
-def _fault(having: tuple[float, float], wanted: tuple[float, float]) -> str | None:
-    if _equal(having, wanted):
+def _fault(having: LayerScales, wanted: LayerScales) -> str | None:
+    heads = max(len(having.k), len(having.v))
+    ours, stored = (_by_head(each, heads) for each in (having, wanted))
+    differs = ~_equal(ours, stored).all(axis=0)
+    if not differs.any():
         return None
-    (k, v), (stored_k, stored_v) = having, wanted
-    told = f"(k {k:.4g}, v {v:.4g}; the checkpoint says k {stored_k:.4g}, v {stored_v:.4g})"
-    if _equal(having, (1.0, 1.0)):
+    head = int(differs.argmax())
+    (k, v), (stored_k, stored_v) = ours[:, head], stored[:, head]
+    where = f"head {head}: " if heads > 1 else ""
+    told = f"({where}k {k:.4g}, v {v:.4g}; the checkpoint says k {stored_k:.4g}, v {stored_v:.4g})"
+    if _equal(ours, np.ones_like(ours)).all():
         return f"has lost its scales {told}"
-    if _equal(having, wanted[::-1]):
+    if _equal(ours, stored[::-1]).all():
         return f"has those of keys and values swapped {told}"
     return f"has other scales {told}"
 
 
-def _equal(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(math.isclose(a, b, rel_tol=_RELATIVE) for a, b in zip(one, other, strict=True))
+def _by_head(scales: LayerScales, heads: int) -> NDArray[np.float64]:
+    """Return the scales of the first heads, as (keys and values, head): one stored alone is that of each."""
+    return np.stack([np.resize(np.asarray(each, np.float64), heads) for each in (scales.k, scales.v)])
 
 
-def _scales_in(file: Path) -> Iterator[tuple[int, str, float]]:
-    """Yield (layer, ``k``, ``v`` or ``kv``, scale) of one safetensors file."""
-    try:
-        with file.open("rb") as stream:
-            header, begin = _header(stream)
-            for name, tensor in header.items():
-                match = _NAME.search(name)
-                value = _number(stream, tensor, begin) if match else None
-                if match and value is not None:
-                    yield int(match["layer"]), match["one"] or match["cache"] or match["proj"] or "kv", value
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error):
-        return
+def _equal(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.isclose(one, other, rtol=_RELATIVE, atol=0)
+
+
+def _scales_in(file: Path) -> Iterator[tuple[int, str, Scales | None]]:
+    """Yield (layer, ``k``, ``v`` or ``kv``, scales) of one safetensors file; None for what no scales are."""
+    with file.open("rb") as stream:
+        header, begin = _header(stream)
+        for name, tensor in header.items():
+            if match := _NAME.search(name):
+                side = match["one"] or match["cache"] or match["proj"] or "kv"
+                yield int(match["layer"]), side, _numbers(stream, tensor, begin)
 
 
 def _header(stream: BinaryIO) -> tuple[dict[str, Any], int]:
@@ -140,15 +158,15 @@ def _header(stream: BinaryIO) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _number(stream: BinaryIO, tensor: Mapping[str, Any], begin: int) -> float | None:
-    """Return the only number of a tensor, None if it has several or is of a type that no scale has."""
+def _numbers(stream: BinaryIO, tensor: Mapping[str, Any], begin: int) -> Scales | None:
+    """Return the numbers of a tensor in their order, None if it is of a type that no scale has."""
     reader = _READERS.get(tensor["dtype"])
-    if reader is None or math.prod(tensor["shape"]) != 1:
+    if reader is None:
         return None
     start, end = tensor["data_offsets"]
     stream.seek(begin + start)
     raw = np.frombuffer(stream.read(end - start), reader)
-    return float(_of_bfloat16(raw)[0] if tensor["dtype"] == "BF16" else raw[0])
+    return tuple((_of_bfloat16(raw) if tensor["dtype"] == "BF16" else raw).tolist())
 
 
 def _of_bfloat16(raw: NDArray[np.uint16]) -> NDArray[np.float32]:

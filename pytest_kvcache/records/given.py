@@ -141,7 +141,7 @@ class Provenance:
     """Whether the model runs as written, neither compiled nor captured; None if not known, as the next."""
     chunked_prefill: bool | None = None
     checkpoint_scales: int | None = None
-    """Attention layers for which the checkpoint holds a k or v scale; None if not known."""
+    """Attention layers for which the checkpoint holds k or v scales; None if not known."""
     scales_differ: str | None = None
     """Where the scales of a quantized layer are not the checkpoint's: the first such layer, in one line."""
 
