@@ -18,7 +18,7 @@ CANDIDATE = replace(
 )
 
 
-def given(provenance: Provenance, dtype: str = "fp8_e4m3", **arguments: Any) -> OutputSet:
+def given(provenance: Provenance, dtype: str = "fp8_e4m3", /, **arguments: Any) -> OutputSet:
     outputs = output_set(prompt_set(4), provenance, dtype=dtype)
     asked = tuple(sorted((name, json.dumps(value)) for name, value in arguments.items()))
     return replace(outputs, spec=replace(outputs.spec, engine_args=asked))
@@ -80,6 +80,44 @@ def test_what_was_asked_for_and_not_given_is_lost_though_the_baseline_lost_it_to
     ours = given(replace(CANDIDATE, prefix_caching=False), enable_prefix_caching=True)
     theirs = replace(baseline(enable_prefix_caching=True), provenance=replace(BASELINE, prefix_caching=False))
     assert lost(ours, theirs) == ["prefix caching: False, asked for was True"]
+
+
+@pytest.mark.parametrize(
+    ("field", "argument", "asked", "resolved", "wanted"),
+    [
+        ("model_dtype", "dtype", "float16", "bfloat16", "float16"),
+        ("model_dtype", "dtype", "half", "bfloat16", "float16"),
+        ("model_dtype", "dtype", "float", "bfloat16", "float32"),
+        ("quantization", "quantization", "fp8", None, "fp8"),
+        ("quantization", "quantization", "gptq", "awq_marlin", "gptq"),
+    ],
+)
+def test_a_dtype_or_quantization_that_neither_side_got_is_lost(
+    field: str, argument: str, asked: str, resolved: Any, wanted: str
+) -> None:
+    ours = given(replace(CANDIDATE, **{field: resolved}), **{argument: asked})
+    theirs = given(replace(BASELINE, **{field: resolved}), "auto", **{argument: asked})
+    assert lost(ours, theirs) == [f"{field.replace('_', ' ')}: {resolved}, asked for was {wanted}"]
+
+
+@pytest.mark.parametrize(
+    ("field", "argument", "asked", "resolved"),
+    [
+        ("model_dtype", "dtype", "Half", "float16"),
+        ("model_dtype", "dtype", "bfloat16", "bfloat16"),
+        ("model_dtype", "dtype", "auto", "float16"),
+        ("quantization", "quantization", "gptq", "gptq_marlin"),
+        ("quantization", "quantization", "awq_marlin", "auto_awq"),
+        ("quantization", "quantization", "marlin", "auto_gptq"),
+        ("quantization", "quantization", "fp8", "modelopt"),
+        ("quantization", "quantization", "mxfp4", "gpt_oss_mxfp4"),
+    ],
+)
+def test_a_dtype_or_quantization_that_vllm_names_otherwise_is_no_loss(
+    field: str, argument: str, asked: str, resolved: Any
+) -> None:
+    ours = given(replace(CANDIDATE, **{field: resolved}), **{argument: asked})
+    kv.assert_settings_kept(ours, given(replace(BASELINE, **{field: resolved}), "auto", **{argument: asked}))
 
 
 def test_an_argument_that_is_no_plain_value_is_held_against_the_baselines() -> None:

@@ -7,6 +7,7 @@ shorter. What an engine resolved is in the provenance of its outputs.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,10 @@ MEMORY = frozenset(
 SAME_MEMORY = 0.95
 """The share of the baseline's tokens that is as many: on a GPU the cache has what memory is left at the start
 of an engine, and two starts find some blocks more or less."""
+DTYPES = {"half": "float16", "float": "float32"} | {name: name for name in ("float16", "bfloat16", "float32")}
+"""The names by which vLLM is asked for a model's dtype, but for ``auto``, and what it resolves them to."""
+FORMATS = ("gptq", "awq")
+"""Formats of quantized weights that keep their name under whatever kernels vLLM chooses (``gptq_marlin``)."""
 
 
 def assert_settings_kept(
@@ -43,11 +48,12 @@ def assert_settings_kept(
     Asked for is the kv dtype, and what engine arguments name. Everything else that can be compared (the
     model, its dtype and quantization, its length and chat template, prefix caching, chunked prefill,
     compilation, batch sizes) is to be as in the baseline, unless the two have other engine arguments for it;
-    an attention backend may follow the kv dtype, and a length that is fitted to the memory may be longer. The
-    cache is to hold at least as many tokens, and a
-    quantized one, in the same memory, ``capacity_gain`` times as many; this is left out where arguments about
-    memory differ, and beside a golden, which does not tell. Raises
-    :class:`~pytest_kvcache.errors.UsageError` for what is no set of outputs, and a gain below 1.
+    an attention backend may follow the kv dtype, and a length that is fitted to the memory may be longer. A
+    quantization is lost where the engine has none, or that of another format: vLLM takes names of its own for
+    many. The cache is to hold at least as many tokens, and a quantized one, in the same memory,
+    ``capacity_gain`` times as many; this is left out where arguments about memory differ, and beside a
+    golden, which does not tell. Raises :class:`~pytest_kvcache.errors.UsageError` for what is no set of
+    outputs, and a gain below 1.
     """
     __tracebackhide__ = True
     with misuse_of("assert_settings_kept"):
@@ -67,6 +73,20 @@ def _word(value: Json) -> str:
     return str(value).rpartition(".")[2].upper()
 
 
+def _model_dtype(value: Json) -> str | None:
+    return DTYPES.get(str(value).lower())
+
+
+def _is_backend(resolved: str, asked: str) -> bool:
+    return resolved.upper() == asked
+
+
+def _is_quantization(resolved: str | None, asked: str) -> bool:
+    """Whether a quantization may be the one asked for: surely not if there is none, or of another format."""
+    formats = {name for name in FORMATS for method in (resolved, asked) if name in (method or "").lower()}
+    return resolved is not None and len(formats) < len(FORMATS)
+
+
 def _length(value: Json) -> int | None:
     """Return a length in tokens; None for vLLM's -1, by which it is fitted to the memory."""
     length = int(value)
@@ -81,6 +101,8 @@ class _Setting:
     """The engine arguments by which it is asked for."""
     asked: Callable[[Json], Any] | None = None
     """Makes of the first argument's value what the field is to be; None if that cannot be told."""
+    is_given: Callable[[Any, Any], bool] = operator.eq
+    """Whether the field's value is what `asked` made."""
     follows_dtype: bool = False
     """Whether another kv dtype may bring another value, so that only one that was asked for can be lost."""
     may_grow: bool = False
@@ -93,8 +115,8 @@ class _Setting:
 
 _SETTINGS = (
     _Setting("model_id"),
-    _Setting("model_dtype", ("dtype",)),
-    _Setting("quantization", ("quantization",)),
+    _Setting("model_dtype", ("dtype",), _model_dtype),
+    _Setting("quantization", ("quantization",), str, _is_quantization),
     _Setting("max_model_len", ("max_model_len",), _length, may_grow=True),
     _Setting("chat_template_sha256", ("chat_template", "tokenizer", "tokenizer_mode")),
     _Setting("prefix_caching", ("enable_prefix_caching",), bool),
@@ -102,7 +124,13 @@ _SETTINGS = (
     _Setting("enforce_eager", ("enforce_eager",), bool),
     _Setting("max_num_seqs", ("max_num_seqs",), int),
     _Setting("max_num_batched_tokens", ("max_num_batched_tokens",), int),
-    _Setting("attention_backend", ("attention_backend", "attention_config"), _word, follows_dtype=True),
+    _Setting(
+        "attention_backend",
+        ("attention_backend", "attention_config"),
+        _word,
+        _is_backend,
+        follows_dtype=True,
+    ),
 )
 
 _OFTEN_UNKNOWN = frozenset({"chunked_prefill", "enforce_eager"})
@@ -135,7 +163,7 @@ def _setting(setting: _Setting, ours: OutputSet, theirs: OutputSet) -> Iterator[
     wanted = _wanted(setting, asked)
     if None in (mine, other) and setting.name in _OFTEN_UNKNOWN:
         return
-    if wanted is not None and _comparable(setting, mine) != wanted:
+    if wanted is not None and not setting.is_given(mine, wanted):
         yield f"{setting.what}: {mine}, asked for was {wanted}"
     elif _is_lost(setting, mine, other) and _asked_alike(setting, asked, asked_there):
         yield f"{setting.what}: {mine}, the baseline's is {other}{_remedy(setting)}"
@@ -158,10 +186,6 @@ def _wanted(setting: _Setting, asked: dict[str, Json]) -> Any:
         return setting.asked(value)
     except (TypeError, ValueError):
         return None
-
-
-def _comparable(setting: _Setting, value: Any) -> Any:
-    return value.upper() if setting.asked is _word else value
 
 
 def _remedy(setting: _Setting) -> str:
