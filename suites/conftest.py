@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pytest
 
 ON_REQUEST = ("kv_full", "kv_perf")
@@ -11,15 +9,10 @@ ON_REQUEST = ("kv_full", "kv_perf")
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = [tier for tier in ON_REQUEST if tier not in config.option.markexpr]
-    unasked = [item for item in items if _is_shipped(item) and _is_of(item, left_out)]
+    unasked = [item for item in items if _is_shipped(item) and any(map(item.get_closest_marker, left_out))]
     if unasked:
         config.hook.pytest_deselected(items=unasked)
         items[:] = [item for item in items if item not in unasked]
-
-
-def _is_of(item: pytest.Item, tiers: Iterable[str]) -> bool:
-    """Whether a test is of these tiers alone: one of both is of the default one, too."""
-    return any(map(item.get_closest_marker, tiers)) and not item.get_closest_marker("kv_smoke")
 
 
 def _is_shipped(item: pytest.Item) -> bool:

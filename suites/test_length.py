@@ -14,7 +14,6 @@ def test_length(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, k
 
 
 @pytest.mark.kv_smoke
-@pytest.mark.kv_full
 @pytest.mark.kv_sensitive(prompts="smoke-short")
 def test_short_answers(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
@@ -25,6 +24,14 @@ def test_short_answers(
 @pytest.mark.kv_full
 @pytest.mark.kv_sensitive(prompts=["full", "full-penalised", "full-frequency"])
 def test_length_full(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    _within(kv_limits, kv_outputs, kv_baseline)
+
+
+@pytest.mark.kv_full
+@pytest.mark.kv_sensitive(prompts="smoke-short")
+def test_short_answers_full(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
     _within(kv_limits, kv_outputs, kv_baseline)

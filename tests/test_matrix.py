@@ -200,9 +200,11 @@ def test_an_engine_that_the_plugin_would_not_judge_is_caught_at_setup_where_that
     assert "| yes: test_degeneration, at setup |" in written(either, refused)
 
 
-def test_tests_of_both_tiers_and_those_of_candidates_are_read_from_the_suites() -> None:
+def test_each_tiers_tests_and_those_of_candidates_are_read_from_the_suites() -> None:
     smoke, full = ({test.name: test for test in suite_tests(tier)} for tier in ("smoke", "full"))
-    assert {"test_stopping", "test_short_answers"} <= smoke.keys() & full.keys()
+    assert {"test_stopping", "test_short_answers"} <= smoke.keys()
+    assert {"test_stopping_full", "test_short_answers_full"} <= full.keys()
+    assert not smoke.keys() & full.keys(), "a test of two tiers is left out by -m 'not kv_full'"
     assert smoke["test_verdict"].for_candidates
     assert full["test_continued"].for_candidates
     assert not smoke["test_tasks"].for_candidates
