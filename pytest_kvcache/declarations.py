@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pytest_kvcache.policy import Policy
 
 TIERS = frozenset({"kv_smoke", "kv_full"})
+ON_REQUEST = ("kv_full", "kv_perf")
+"""Markers of the shipped tests that run only where ``-m`` names them."""
 OF_CANDIDATES = frozenset({"kv_verdict", "kv_conditions"})
 """Fixtures that there are of candidates alone: a baseline is what they are held against."""
 OF_OUTPUTS = frozenset({"kv_outputs", "kv_golden", "kv_verdict"})
@@ -131,6 +133,7 @@ def sum_up(
         verdicts_left_out=len(left_out),
         is_whole=all_collected and not deselected,
         goldens=tuple(dict.fromkeys(goldens)),
+        only_on_request=None if kv_items else _only_on_request(deselected),
     )
 
 
@@ -153,6 +156,11 @@ def _takes_engine(item: pytest.Item) -> bool:
         "vllm_engine" in fixture.argnames and fixture.func.__module__ != "pytest_kvcache.plugin"
         for fixture in fixtures
     )
+
+
+def _only_on_request(items: Sequence[pytest.Item]) -> str | None:
+    """Return the marker without which none of these tests runs."""
+    return next((name for name in ON_REQUEST if all(item.get_closest_marker(name) for item in items)), None)
 
 
 def _tiers(item: pytest.Item) -> set[str]:

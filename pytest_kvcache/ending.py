@@ -104,10 +104,16 @@ class Ending:
         if self._failed_to_report:
             return "the reports could not be written, and older ones may lie in their place"
         if asked and not self._kv_reports:
-            return "--kv-dtypes asked for a gate and no kv test ran: select some, or leave --kv-dtypes out"
+            advice = self._advice(declared.only_on_request if declared else None)
+            return f"--kv-dtypes asked for a gate and no kv test ran: {advice}"
         if asked and missing > 0:
             return f"{missing} planned verdicts were never given: were their tests skipped?"
         return red[0].summary if red else None
+
+    def _advice(self, on_request: str | None) -> str:
+        if on_request and on_request not in self._run.config.option.markexpr:
+            return f"those found run only with -m {on_request}"
+        return "select some, or leave --kv-dtypes out"
 
     def _write_reports(self, store: RunStore, declared: Declared) -> None:
         settings = self._run.settings

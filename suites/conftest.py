@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-ON_REQUEST = ("kv_full", "kv_perf")
+from pytest_kvcache.declarations import ON_REQUEST
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

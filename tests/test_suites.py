@@ -133,6 +133,11 @@ def test_long_texts_that_no_selected_test_reads_are_noted(project: pytest.Pytest
     )
 
 
+def with_all(project: pytest.Pytester) -> pytest.Pytester:
+    shutil.copytree(SUITES, project.path / "suites", ignore=shutil.ignore_patterns("perf", "__pycache__"))
+    return project
+
+
 SMOKE_TESTS = {"test_degeneration", "test_stopping", "test_short_answers"}
 FULL_TESTS = {f"{name}_full" for name in SMOKE_TESTS}
 
@@ -151,8 +156,25 @@ FULL_TESTS = {f"{name}_full" for name in SMOKE_TESTS}
 def test_a_tier_has_its_own_tests(
     project: pytest.Pytester, asked: str, there: set[str], absent: set[str]
 ) -> None:
-    shutil.copytree(SUITES, project.path / "suites", ignore=shutil.ignore_patterns("perf", "__pycache__"))
-    result = project.runpytest(*GATE, "-m", asked, "--collect-only", "-q", "suites")
+    result = with_all(project).runpytest(*GATE, "-m", asked, "--collect-only", "-q", "suites")
     names = {line.rpartition("::")[2].partition("[")[0] for line in result.outlines if "::" in line}
     assert there <= names
     assert not absent & names
+
+
+@pytest.mark.parametrize(
+    ("named", "advice"),
+    [
+        (("test_batching.py",), "those found run only with -m kv_full"),
+        (("test_batching.py", "-m", "kv_smoke"), "those found run only with -m kv_full"),
+        (("test_batching.py", "-m", "not kv_full"), "select some, or leave --kv-dtypes out"),
+        (("test_tasks.py", "-k", "nothing"), "select some, or leave --kv-dtypes out"),
+    ],
+)
+def test_a_run_that_left_out_all_tests_for_their_tier_says_how_to_have_them(
+    project: pytest.Pytester, named: tuple[str, ...], advice: str
+) -> None:
+    file, *options = named
+    result = with_all(project).runpytest(*GATE, f"suites/{file}", *options)
+    result.stdout.fnmatch_lines([f"red: --kv-dtypes asked for a gate and no kv test ran: {advice}"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED

@@ -157,3 +157,5 @@ class Declared:
     is_whole: bool = False
     """Whether no kv test at all was deselected, of whichever tier."""
     goldens: tuple[GoldenUse, ...] = ()
+    only_on_request: str | None = None
+    """Where no kv test is selected, the marker without which none that was found runs: ``kv_full``, say."""
