@@ -1,6 +1,7 @@
-"""The cache is read with other scales than it was written with, as after weights were reloaded.
+"""Keys are read from the cache with half the scale that they were written with.
 
-Imitates sgl-project/sglang#39942 and vllm-project/vllm#57163, where weights come back after a sleep.
+Imitates sgl-project/sglang#34765 and flashinfer-ai/flashinfer#4979, where one side of the cache takes the
+calibrated scale and the other does not.
 """
 
 from __future__ import annotations
