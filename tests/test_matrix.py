@@ -56,7 +56,7 @@ def report(tmp_path: Path, case: str) -> list[Outcome]:
     directory.mkdir()
     (directory / "junit.xml").write_text(f"<testsuites><testsuite>{case}</testsuite></testsuites>")
     (directory / "results.json").write_text('{"engines": []}')
-    return list(recorded(run, 1.0, directory).outcomes)
+    return list(recorded(run, 1.0, 2, directory).outcomes)
 
 
 def case(body: str, properties: str = "") -> str:

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     for run in () if options.page else runs:
         seconds = execute(run, options.workers)
-        keep(recorded(run, seconds, run.directory))
+        keep(recorded(run, seconds, options.workers, run.directory))
     write_atomically(PAGE, page(catalogue, read_record()).encode())
 
 

@@ -70,13 +70,23 @@ class Recorded(Struct, frozen=True):
     """By which its prompts were drawn; the shipped ones where it is 0."""
     commit: str = ""
     """Of the project; empty of runs that did not note it."""
+    workers: int = 0
+    """pytest's, of which each runs an engine at a time; 0 of runs that did not note it."""
 
 
-def recorded(run: Run, seconds: float, directory: Path) -> Recorded:
-    """Read what the run left in a directory. Raises FileNotFoundError if pytest never came to an end."""
-    outcomes = tuple(_outcomes(directory / "junit.xml"))
-    minutes = _engine_minutes(directory)
-    return Recorded(run.name, run.tier, date.today(), seconds, minutes, outcomes, run.seed, _commit())
+def recorded(run: Run, seconds: float, workers: int, directory: Path) -> Recorded:
+    """Read what a run left in a directory. Raises FileNotFoundError if pytest never came to an end."""
+    return Recorded(
+        name=run.name,
+        tier=run.tier,
+        day=date.today(),
+        seconds=seconds,
+        engine_minutes=_engine_minutes(directory),
+        outcomes=tuple(_outcomes(directory / "junit.xml")),
+        seed=run.seed,
+        commit=_commit(),
+        workers=workers,
+    )
 
 
 def read_record(path: Path = RECORD) -> list[Recorded]:

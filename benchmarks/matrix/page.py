@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from detection.markdown import code_span, markdown_table
 
-from matrix.catalogue import ROOT, TIERS, Catalogue, Control, Fault, Tier, suite_tests
+from matrix.catalogue import ROOT, TIERS, Catalogue, Control, Fault, SuiteTest, Tier, suite_tests
+from matrix.findings import Findings
 from matrix.outcomes import Outcome, Recorded
 from pytest_kvcache.measures.paired import share_interval
 
@@ -15,7 +16,10 @@ PAGE = ROOT / "docs" / "matrix.md"
 FAULTS = ("fault", "class", "imitates", "injected how", "own suite", "caught by it", "others", "smoke tier")
 CONTROLS = ("control", "tier", "green tests", "others")
 REPETITIONS = ("control", "tier", "repetitions", "without an alarm", "tests passed", "skipped", "alarms")
-RUNS = ("run", "day", "commit", "minutes", "engine minutes")
+TESTS = ("test", "tier", "caught")
+RUNS = ("run", "day", "commit", "workers", "minutes", "engine minutes")
+NAMED = 3
+"""Faults that are named of those that a test has caught, where they are no more."""
 _HEAD = """\
 # The matrix
 
@@ -23,13 +27,23 @@ Written by `make matrix`. Every fault is injected into real vLLM on a CPU, in th
 suites run on it beside its healthy baseline. A suite has caught a fault if a test of it is red for a reason
 that the fault may have: a loss of quality or of a setting; or, for a crash and a refusal, an engine that is
 gone. *At setup* says that the plugin would not even begin the suite's tests, because the engine runs
-otherwise than it was asked to. Too little evidence (`undecided`) is red, too, and has caught nothing; nor
-has a test that is red without the fault: on the baseline, or under the same kv dtype. `full` marks what only
-the full tier sees; of that tier each fault has run its own suite alone.
+otherwise than it was asked to; other suites have caught nothing by that, and are only counted. Too little
+evidence (`undecided`) is red, too, and has caught nothing; nor has a test that is red without the fault: on
+the baseline, or under the same kv dtype. `full` marks what only the full tier sees; of that tier each fault
+has run its own suite alone.
 """
 _RECORD = """
 Rows were recorded one by one while the suites grew, so no single run made this page: the table at its end
 has days and commits. Where not all tests of the smoke tier have run on a fault, its cell says how many have.
+"""
+_FULL_ONLY = """
+## What only the full tier finds
+"""
+_TESTS = """
+## What each test has caught
+
+Of the faults on which a test came to a judgement, those that it found. An engine that is gone, or refused at
+setup, turns every test red alike and is left out, and so is a test that skipped.
 """
 _CONTROLS = """
 ## Healthy controls
@@ -37,7 +51,8 @@ _CONTROLS = """
 Models that no fault was put into. `untouched` goes through all that faults are injected by, and changes
 nothing. Under e5m2 these small models are harmed indeed ([figures](reference-models.md#evidence)): what is
 red there is no false alarm, and no proof that e5m2 harms others. AWQ has no healthy control: `ref:gqa-awq`
-loops by itself, so that a gate refuses it as a baseline.
+loops by itself, so that a gate refuses it as a baseline. *Not tried* is a tier that is not planned for a
+control, *not run* one that is, and of which nothing is recorded yet.
 """
 _REPETITIONS = """
 ## Healthy controls again, on other prompts
@@ -49,36 +64,6 @@ they are.
 """
 
 
-class Findings:
-    """All recorded outcomes, found by tier and target."""
-
-    def __init__(self, runs: Iterable[Recorded]) -> None:
-        self._outcomes: dict[tuple[Tier, str], list[Outcome]] = {}
-        for run in runs:
-            for outcome in run.outcomes if run.seed == 0 else ():
-                self._outcomes.setdefault((run.tier, outcome.target), []).append(outcome)
-
-    def of(self, target: str, tier: Tier) -> Sequence[Outcome]:
-        return self._outcomes.get((tier, target), ())
-
-    def catches(self, fault: Fault, tier: Tier) -> list[Outcome]:
-        """Return the outcomes by which a fault was caught in a tier: none that is red without it as well."""
-        red = {
-            (o.suite, o.test) for name in fault.healthy for o in self.of(name, tier) if o.state == "failed"
-        }
-        return [
-            outcome
-            for outcome in self.of(fault.target, tier)
-            if outcome.caught(fault.red_by)
-            and (outcome.suite, outcome.test) not in red
-            and not (fault.healthy and outcome.is_of_baseline)
-        ]
-
-    def caught_by(self, fault: Fault, tier: Tier) -> list[str]:
-        """Return the suites that caught a fault in a tier, by name."""
-        return sorted({outcome.suite for outcome in self.catches(fault, tier)})
-
-
 def page(catalogue: Catalogue, record: Sequence[Recorded]) -> str:
     findings = Findings(record)
     return "\n".join(
@@ -86,7 +71,13 @@ def page(catalogue: Catalogue, record: Sequence[Recorded]) -> str:
             _HEAD,
             *_tally(catalogue.fault, findings),
             _RECORD,
+            *_age(catalogue.fault, findings),
             markdown_table(FAULTS, (_fault_row(fault, findings) for fault in catalogue.fault)),
+            _FULL_ONLY,
+            *_full_only(catalogue.fault, findings),
+            _TESTS,
+            *_idle(catalogue.fault, findings),
+            markdown_table(TESTS, _test_rows(catalogue.fault, findings)),
             _CONTROLS,
             markdown_table(CONTROLS, _control_rows(catalogue.control, findings)),
             _REPETITIONS,
@@ -108,10 +99,64 @@ def _tally(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
     )
 
 
+def _age(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
+    """Yield how many rows rest on older runs, and how many catches on runs that kept no reason codes."""
+    newest = findings.newest_commit
+    noted = [commits for fault in faults if (commits := findings.commits(fault.target))]
+    older = sum(commits != {newest} or not newest for commits in noted)
+    named = f" (`{newest}`)" if newest else ""
+    yield (
+        f"{older} of {len(noted)} rows rest, at least in part, on runs that noted no commit, or another than "
+        f"the newest here{named}."
+    )
+    caught = [o for fault in faults if fault.healthy for tier in TIERS for o in findings.catches(fault, tier)]
+    judged = [outcome for outcome in caught if outcome.red == "quality"]
+    if uncoded := sum(not outcome.codes for outcome in judged):
+        yield (
+            "Only newer runs keep the reason codes that tell a test which is red by its baseline alone: "
+            f"{uncoded} of the {len(judged)} losses of quality that count as catches have none."
+        )
+    yield ""
+
+
+def _full_only(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
+    """Yield the faults that a suite of the full tier has caught and the smoke tier has not."""
+    found = [fault for fault in faults if findings.caught_by(fault, "full")]
+    for state, said in (("not seen", "does not see"), ("undecided", "cannot decide")):
+        names = [code_span(fault.name) for fault in found if _smoke_state(fault, findings) == state]
+        yield f"- The smoke tier {said} {len(names)} that a suite of the full tier catches: {_listed(names)}."
+
+
+def _idle(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
+    """Yield the tests that have not met a fault, and those that have met some and found none."""
+    for tier in TIERS:
+        met = {code_span(test.name): _met(test, faults, findings, tier) for test in suite_tests(tier)}
+        never = [name for name, found in met.items() if not found]
+        idle = [name for name, found in met.items() if found and not any(found.values())]
+        yield f"- {tier}: never ran on a fault: {_listed(never)}. Ran, and has found none: {_listed(idle)}."
+    yield ""
+
+
+def _test_rows(faults: Sequence[Fault], findings: Findings) -> Iterator[list[str]]:
+    for tier in TIERS:
+        for test in suite_tests(tier):
+            if met := _met(test, faults, findings, tier):
+                caught = [code_span(name) for name, found in met.items() if found]
+                names = f": {', '.join(caught)}" if 0 < len(caught) <= NAMED else ""
+                yield [code_span(test.name), tier, f"{len(caught)} of {len(met)}{names}"]
+
+
+def _met(test: SuiteTest, faults: Sequence[Fault], findings: Findings, tier: Tier) -> dict[str, bool]:
+    """Return the faults on which a test came to a judgement, by name, and whether it found each."""
+    met = {fault.name: findings.found_by(test, fault, tier) for fault in faults}
+    return {name: found for name, found in met.items() if found is not None}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
 def _fault_row(fault: Fault, findings: Findings) -> list[str]:
-    seen = {tier: findings.caught_by(fault, tier) for tier in TIERS}
-    full_only = (f"{suite} (full)" for suite in seen["full"] if suite not in seen["smoke"])
-    others = [s for s in (*seen["smoke"], *full_only) if s.removesuffix(" (full)") != fault.suite]
     suite = f"{fault.suite} (full)" if fault.tier == "full" else fault.suite
     model = "" if fault.model == "ref:gqa" else f" ({fault.model})"
     return [
@@ -121,9 +166,19 @@ def _fault_row(fault: Fault, findings: Findings) -> list[str]:
         fault.injected,
         suite,
         _own_suite(fault, findings),
-        ", ".join(others) or "-",
+        _others(fault, findings),
         _smoke_tier(fault, findings),
     ]
+
+
+def _others(fault: Fault, findings: Findings) -> str:
+    """Return which other suites caught a fault; of those that were only refused at setup, how many."""
+    caught = {tier: [o for o in findings.catches(fault, tier) if o.suite != fault.suite] for tier in TIERS}
+    seen = {tier: sorted({o.suite for o in caught[tier] if o.red != "refused"}) for tier in TIERS}
+    full_only = (f"{suite} (full)" for suite in seen["full"] if suite not in seen["smoke"])
+    refused = {o.suite for tier in TIERS for o in caught[tier]} - {*seen["smoke"], *seen["full"]}
+    at_setup = f"at setup: {len(refused)} suite{'s' * (len(refused) > 1)}" if refused else ""
+    return "; ".join(filter(None, [", ".join([*seen["smoke"], *full_only]), at_setup])) or "-"
 
 
 def _own_suite(fault: Fault, findings: Findings) -> str:
@@ -138,13 +193,18 @@ def _own_suite(fault: Fault, findings: Findings) -> str:
 
 def _smoke_tier(fault: Fault, findings: Findings) -> str:
     outcomes = findings.of(fault.target, "smoke")
+    state = _smoke_state(fault, findings)
+    tests, missing = len(suite_tests("smoke")), len(_missing("smoke", outcomes, is_baseline=False))
+    return f"{state} ({tests - missing} of {tests} tests)" if outcomes and missing else state
+
+
+def _smoke_state(fault: Fault, findings: Findings) -> str:
+    outcomes = findings.of(fault.target, "smoke")
     if not outcomes:
         return "not run"
-    seen = "caught" if findings.caught_by(fault, "smoke") else "not seen"
-    if seen == "not seen" and any(outcome.red == "undecided" for outcome in outcomes):
-        seen = "undecided"
-    tests, missing = len(suite_tests("smoke")), len(_missing("smoke", outcomes, is_baseline=False))
-    return f"{seen} ({tests - missing} of {tests} tests)" if missing else seen
+    if findings.caught_by(fault, "smoke"):
+        return "caught"
+    return "undecided" if any(outcome.red == "undecided" for outcome in outcomes) else "not seen"
 
 
 def _missing(tier: Tier, outcomes: Sequence[Outcome], *, is_baseline: bool) -> list[str]:
@@ -162,14 +222,15 @@ def _why(outcomes: Sequence[Outcome]) -> str:
 def _control_rows(controls: Sequence[Control], findings: Findings) -> Iterator[list[str]]:
     for control in controls:
         for target in (*control.targets, control.baseline_target):
-            for tier in control.tiers:
-                is_baseline = target == control.baseline_target
-                yield _control_row(target, tier, findings.of(target, tier), is_baseline=is_baseline)
+            is_baseline = target == control.baseline_target
+            for tier in TIERS:
+                if outcomes := findings.of(target, tier):
+                    yield _control_row(target, tier, outcomes, is_baseline=is_baseline)
+                else:
+                    yield [code_span(target), tier, "not run" if tier in control.tiers else "not tried", "-"]
 
 
 def _control_row(target: str, tier: Tier, outcomes: Sequence[Outcome], *, is_baseline: bool) -> list[str]:
-    if not outcomes:
-        return [code_span(target), tier, "not run", "-"]
     green = sum(outcome.state == "passed" for outcome in outcomes)
     troubles = [f"{o.test} ({o.state}: {code_span(o.message)})" for o in outcomes if o.state != "passed"]
     missing = _missing(tier, outcomes, is_baseline=is_baseline)
@@ -214,4 +275,4 @@ def _repetition_row(target: str, tier: Tier, runs: Sequence[Recorded]) -> list[s
 def _run_row(run: Recorded) -> list[str]:
     name = f"{run.name}-{run.seed}" if run.seed else run.name
     minutes = [f"{run.seconds / 60:.1f}", f"{run.engine_minutes:.1f}"]
-    return [name, run.day.isoformat(), run.commit or "-", *minutes]
+    return [name, run.day.isoformat(), run.commit or "-", str(run.workers or "-"), *minutes]
