@@ -54,6 +54,17 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Near ties flip under any rounding: 0.02 when a baseline is only batched otherwise, 0.08 for
     healthy fp8 on a 135M model, 0.2 and more where the text is ruined. It sees collapses that the
     mean log-probability hides."""
+    conditions_delta_nll: Margin = 0.10
+    """`delta_nll` of the candidate from *itself*: under another serving condition beside a plain batch, on
+    average and in each text.
+
+    Another order of the same sums costs a healthy 135M model 0.02 in its worst text, another prompt's block
+    1.5. What the kv dtype costs is on both sides, so margins beside the baseline say nothing of these."""
+    conditions_kld: Margin = 0.05
+    """`kld` likewise, on average and in each text: 0.009 in a healthy 135M model's worst text, 0.17 and
+    more where other blocks were read."""
+    conditions_same_top_loss: Margin = 0.15
+    """`same_top_loss` likewise, on average: near ties flip as in a baseline that is batched otherwise."""
     degenerate_excess: Margin = 0.10
     """Share of unpenalised outputs by which the candidate may degenerate more often than the baseline.
 

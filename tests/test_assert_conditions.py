@@ -57,6 +57,20 @@ def test_harm_to_all_is_told_by_its_mean_first() -> None:
     assert lines[-1].startswith("alone: by themselves 16 of 16 texts")
 
 
-def test_a_text_is_held_to_the_limits_that_were_given() -> None:
-    one = alone(lambda i: 0.19 if i == 5 else 0.0)
-    kv.assert_conditions_alike(one, limits=Limits(delta_nll=0.2))
+@pytest.mark.parametrize(("limit", "delta"), [("conditions_delta_nll", 0.19), ("conditions_kld", -0.6)])
+def test_a_text_is_held_to_the_limits_that_were_given(limit: str, delta: float) -> None:
+    one = alone(lambda i: delta * (i == 5))
+    with pytest.raises(kv.QualityError, match="by themselves 1 of 16 texts"):
+        kv.assert_conditions_alike(one)
+    kv.assert_conditions_alike(one, limits=Limits(**{limit: 0.2}))
+
+
+def test_what_is_granted_beside_the_baseline_is_not_granted_beside_itself() -> None:
+    lossy = Limits(delta_nll=5, kld=5, same_top_loss=1)
+    with pytest.raises(kv.QualityError, match=r"KLD 0.050, delta NLL 0.100"):
+        kv.assert_conditions_alike(alone(lambda _: 0.5), limits=lossy)
+
+
+def test_tighter_limits_beside_the_baseline_raise_no_alarm_beside_itself() -> None:
+    rounding = alone(lambda i: 0.02 * (-1) ** i)
+    kv.assert_conditions_alike(rounding, limits=Limits(delta_nll=1e-3, kld=1e-6, same_top_loss=0))

@@ -22,13 +22,13 @@ _OF_DIVERGENCE = {ReasonCode.DELTA_NLL, ReasonCode.KLD, ReasonCode.SAME_TOP}
 def assert_conditions_alike(conditions: PlannedConditions, *, limits: Limits = _DEFAULTS) -> None:
     """Fail unless the candidate is proven to be near itself in a plain batch, under every other condition.
 
-    ``conditions`` is what the fixture ``kv_conditions`` gives; each is held to the limits ``kld``,
-    ``delta_nll`` and ``same_top_loss`` as `assert_divergence_within` holds a candidate to its baseline, and
-    every text by itself to the first two: a fault in one sequence of many moves no mean, and a healthy engine
-    keeps each text far inside. The code is one of its own, so that no declaration about the candidate's
-    divergence from its baseline excuses it; figures that are no numbers, and too little evidence, keep
-    theirs. Raises :class:`~pytest_kvcache.errors.UsageError` for anything else, and where there is but the
-    plain batch.
+    ``conditions`` is what the fixture ``kv_conditions`` gives. Each is held to the limits ``conditions_kld``,
+    ``conditions_delta_nll`` and ``conditions_same_top_loss`` as `assert_divergence_within` holds a candidate
+    to its baseline, and every text by itself to the first two: a fault in one sequence of many moves no mean,
+    and a healthy engine keeps each text far inside. The code is one of its own, so that no declaration about
+    the candidate's divergence from its baseline excuses it; figures that are no numbers, and too little
+    evidence, keep theirs. Raises :class:`~pytest_kvcache.errors.UsageError` for anything else, and where
+    there is but the plain batch.
     """
     __tracebackhide__ = True
     with misuse_of("assert_conditions_alike"):
@@ -56,12 +56,17 @@ def _apart(name: str, conditions: PlannedConditions, limits: Limits) -> Iterator
     here, batch = conditions[name], conditions[BATCH.name]
     try:
         assert_divergence_within(
-            here, batch, kld=limits.kld, delta_nll=limits.delta_nll, same_top_loss=limits.same_top_loss
+            here,
+            batch,
+            kld=limits.conditions_kld,
+            delta_nll=limits.conditions_delta_nll,
+            same_top_loss=limits.conditions_same_top_loss,
         )
     except QualityError as error:
         yield QualityError(f"{name}: {error}", tuple(map(_own, error.codes)))
     texts = divergence(here, batch).texts
-    far = [text for text in texts if text.kld > limits.kld or text.delta_nll > limits.delta_nll]
+    kld, delta_nll = limits.conditions_kld, limits.conditions_delta_nll
+    far = [text for text in texts if text.kld > kld or text.delta_nll > delta_nll]
     if far:
         far.sort(key=lambda text: text.kld, reverse=True)
         shown = ", ".join(
@@ -70,7 +75,7 @@ def _apart(name: str, conditions: PlannedConditions, limits: Limits) -> Iterator
         )
         yield QualityError(
             f"{name}: by themselves {len(far)} of {len(texts)} texts are beyond a margin "
-            f"(KLD {limits.kld:.3f}, delta NLL {limits.delta_nll:.3f}); worst: {shown}",
+            f"(KLD {kld:.3f}, delta NLL {delta_nll:.3f}); worst: {shown}",
             (ReasonCode.CONDITIONS,),
         )
 
