@@ -66,7 +66,12 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="KEY=VALUE",
         action="append",
     )
-    option("--kv-prompts", "use these prompts in place of those of the shipped sets", metavar="FILE.jsonl")
+    option(
+        "--kv-prompts",
+        "use these prompts in place of those of the shipped sets (twice: with answers, and without)",
+        metavar="FILE.jsonl",
+        action="append",
+    )
     option(
         "--kv-max-tokens",
         "generate at most so many tokens per prompt, whatever a set says; tasks keep theirs",

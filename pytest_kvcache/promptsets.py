@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from pytest_kvcache.errors import UsageError
 from pytest_kvcache.prompts import is_fixed, load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.prompts.needles import long_prompts
 from pytest_kvcache.records import PromptSet
@@ -18,9 +20,9 @@ LONG_TEXTS = "full-long"
 class PromptSource:
     """Loads sets under ``--kv-prompts``, ``--kv-max-tokens`` and ``--kv-context``."""
 
-    own: PromptSet | None = None
-    """Takes the place of a shipped set's prompts, never of its name or sampling; tasks take that of tasks,
-    and sets that were made for a purpose keep theirs."""
+    own: tuple[PromptSet, ...] = ()
+    """At most one of tasks and one of others. Each takes the place of a shipped set's prompts, never of its
+    name or sampling; tasks take that of tasks, and sets that were made for a purpose keep theirs."""
     max_tokens: int | None = None
     """Takes the place of a set's own, whoever set it. Tasks keep theirs: half an answer is a wrong one, and
     more room would only give a wrong one further tries."""
@@ -36,10 +38,27 @@ class PromptSource:
         found = _read(declared, beside, _state(declared, beside)) if isinstance(declared, str) else declared
         if self.context is not None and declared == LONG_TEXTS:
             found = replace(found, prompts=long_prompts(self.context))
-        if self.own is not None and is_replaceable and self.own.is_tasks == found.is_tasks:
-            found = replace(found, prompts=self.own.prompts)
+        own = next((each for each in self.own if each.is_tasks == found.is_tasks), None)
+        if own is not None and is_replaceable:
+            found = replace(found, prompts=own.prompts)
         limit = max_tokens if self.max_tokens is None or found.is_tasks else self.max_tokens
         return found if limit is None else replace(found, sampling=replace(found.sampling, max_tokens=limit))
+
+
+def own_sets(files: Sequence[Path]) -> tuple[PromptSet, ...]:
+    """Read a team's files: at most one of tasks, and one of prompts without answers.
+
+    Raises `UsageError` for a file that is malformed, and for two of a kind.
+    """
+    found: dict[bool, tuple[PromptSet, Path]] = {}
+    for file in files:
+        own = load_prompt_set(str(file))
+        if own.is_tasks in found:
+            both = f"{found[own.is_tasks][1]} and {file} both hold prompts"
+            answers = "with" if own.is_tasks else "without"
+            raise UsageError(f"--kv-prompts: {both} {answers} answers: put them into one file")
+        found[own.is_tasks] = own, file
+    return tuple(own for own, _ in found.values())
 
 
 @lru_cache(maxsize=1)

@@ -17,8 +17,7 @@ from pytest_kvcache.groups import read_groups
 from pytest_kvcache.plan import Request, Target, make_plan
 from pytest_kvcache.policy import Limits, Policy, load_policy
 from pytest_kvcache.progress import ProgressFile, ProgressFollower, ProgressLine
-from pytest_kvcache.prompts import load_prompt_set
-from pytest_kvcache.promptsets import PromptSource
+from pytest_kvcache.promptsets import PromptSource, own_sets
 from pytest_kvcache.redact import redact
 from pytest_kvcache.rundir import make_run_directory, name_run_directory
 from pytest_kvcache.settings import Settings
@@ -72,8 +71,7 @@ class Run:
         try:
             self.policy = load_policy(settings.policy) if settings.policy else Policy()
             self.targets = make_targets(settings, self.policy)
-            own = load_prompt_set(str(settings.prompts)) if settings.prompts else None
-            self._prompts = PromptSource(own, settings.max_tokens, settings.context)
+            self._prompts = PromptSource(own_sets(settings.prompts), settings.max_tokens, settings.context)
         except UsageError as error:
             if settings.dtypes_on_command_line:
                 raise

@@ -36,7 +36,7 @@ class Settings:
     """As the user wrote it: a kv dtype, ``golden`` or ``golden:DTYPE``."""
     engine_args: tuple[tuple[str, str], ...]
     """Sorted (name, JSON text) pairs, as in `EngineSpec`."""
-    prompts: Path | None
+    prompts: tuple[Path, ...]
     max_tokens: int | None
     context: int | None
     """How long the longest texts of the long-context suite are, in tokens; None as they are shipped."""
@@ -97,10 +97,7 @@ def read_settings(config: pytest.Config) -> Settings:
     def text(name: str) -> str | None:
         value = config.getoption(f"kv_{name}")
         if value == "":
-            flag = f"--kv-{name.replace('_', '-')}"
-            raise UsageError(
-                f"{flag} is given but empty: is a variable unset? Give it a value or leave it out"
-            )
+            raise _empty(name)
         return value or config.getini(f"kv_{name}") or None
 
     def path(name: str) -> Path | None:
@@ -109,10 +106,9 @@ def read_settings(config: pytest.Config) -> Settings:
         return Path(config.invocation_params.dir if given else config.rootpath, value) if value else None
 
     arguments = config.getoption("kv_engine_arg") or config.getini("kv_engine_arg").splitlines()
-    prompts, policy = path("prompts"), path("policy")
-    for flag, file in (("--kv-prompts", prompts), ("--kv-policy", policy)):
-        if file is not None and not file.is_file():
-            raise UsageError(f"{flag}: there is no file {file}: check the path")
+    policy = path("policy")
+    if policy is not None:
+        _check_file(policy, "--kv-policy")
     dtypes = _split(text("dtypes"), "--kv-dtypes")
     update = config.getoption("kv_golden_update")
     if update and not dtypes:
@@ -128,7 +124,7 @@ def read_settings(config: pytest.Config) -> Settings:
         models=_split(text("models"), "--kv-models"),
         baseline=baseline,
         engine_args=_engine_args([line.strip() for line in arguments if line.strip()]),
-        prompts=prompts,
+        prompts=_prompt_files(config),
         max_tokens=_number(text("max_tokens"), "--kv-max-tokens", int),
         context=_context(_number(text("context"), "--kv-context", int)),
         report=path("report") or Path(config.rootpath, DEFAULT_REPORT),
@@ -139,6 +135,29 @@ def read_settings(config: pytest.Config) -> Settings:
         golden_allow_ci=config.getoption("kv_golden_allow_ci"),
         cache_dir=(path("cache_dir") or cache_directory()) if _is_cache_wanted(config) else None,
     )
+
+
+def _empty(name: str) -> UsageError:
+    flag = f"--kv-{name.replace('_', '-')}"
+    return UsageError(f"{flag} is given but empty: is a variable unset? Give it a value or leave it out")
+
+
+def _check_file(file: Path, flag: str) -> None:
+    if not file.is_file():
+        raise UsageError(f"{flag}: there is no file {file}: check the path")
+
+
+def _prompt_files(config: pytest.Config) -> tuple[Path, ...]:
+    """Return the files of prompts: each time that the option is given, or each line of its ini twin."""
+    given = config.getoption("kv_prompts") or []
+    if "" in given:
+        raise _empty("prompts")
+    directory = config.invocation_params.dir if given else config.rootpath
+    lines = given or [line.strip() for line in config.getini("kv_prompts").splitlines()]
+    files = tuple(Path(directory, line) for line in lines if line)
+    for file in files:
+        _check_file(file, "--kv-prompts")
+    return files
 
 
 def _is_cache_wanted(config: pytest.Config) -> bool:

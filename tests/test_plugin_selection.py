@@ -8,8 +8,34 @@ from __future__ import annotations
 import pytest
 from plugin_project import GATE, OUTPUT_TEST, VERDICT_TEST, engines_started, results
 
+OWN_PROMPTS_TEST = """
+import pytest
+
+@pytest.mark.kv_sensitive(prompts="smoke")
+def test_plain(kv_outputs):
+    assert len(kv_outputs) == 2
+
+@pytest.mark.kv_sensitive(prompts="smoke-tasks")
+def test_tasks(kv_outputs):
+    assert len(kv_outputs) == 3
+"""
+
 
 class TestSelection:
+    @pytest.mark.parametrize("place", ["command line", "ini file"])
+    def test_prompts_with_answers_and_others_come_in_one_run(
+        self, project: pytest.Pytester, place: str
+    ) -> None:
+        project.makepyfile(OWN_PROMPTS_TEST)
+        (project.path / "plain.jsonl").write_text('{"text": "One"}\n{"text": "Two"}\n')
+        tasks = "".join(f'{{"text": "{i} is", "answer": "{i}"}}\n' for i in range(3))
+        (project.path / "tasks.jsonl").write_text(tasks)
+        options = ["--kv-prompts=plain.jsonl", "--kv-prompts=tasks.jsonl"]
+        if place == "ini file":
+            project.makeini("[pytest]\nkv_prompts =\n    plain.jsonl\n    tasks.jsonl\n")
+            options = []
+        project.runpytest(*GATE, *options).assert_outcomes(passed=4)
+
     def test_without_dtypes_kv_tests_skip_with_the_reason_and_others_run(
         self, project: pytest.Pytester
     ) -> None:
@@ -131,6 +157,7 @@ class TestUsageErrors:
             ((*GATE, "--kv-context=100"), "--kv-context=100 is out of range: give 400 to 200000 tokens"),
             ((*GATE, "--kv-timeout=soon"), "--kv-timeout=soon is not a positive number*"),
             ((*GATE, "--kv-prompts=none.jsonl"), "--kv-prompts: there is no file *none.jsonl*"),
+            ((*GATE, "--kv-prompts="), "--kv-prompts is given but empty*"),
             ((*GATE, "--kv-policy=none.toml"), "--kv-policy: there is no file *none.toml*"),
             (("--kv-dtypes=fp8", "--kv-models=./nowhere"), "model directory nowhere does not exist*"),
             (("--kv-dtypes=fp8", "--kv-models=ref:gqua"), "*gqua*gqa*"),
@@ -160,6 +187,14 @@ class TestUsageErrors:
         result = project.runpytest(*GATE, "--kv-prompts=p.jsonl")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines(["ERROR: *p.jsonl:2:*"])
+
+    def test_two_prompt_files_of_a_kind_are_refused(self, project: pytest.Pytester) -> None:
+        project.makepyfile(OUTPUT_TEST)
+        for name in ("a.jsonl", "b.jsonl"):
+            (project.path / name).write_text('{"text": "One"}\n')
+        result = project.runpytest(*GATE, "--kv-prompts=a.jsonl", "--kv-prompts=b.jsonl")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: --kv-prompts: *a.jsonl and *b.jsonl both*into one file"])
 
     def test_a_dtype_that_a_cpu_cannot_run_is_refused_before_any_engine(
         self, project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch

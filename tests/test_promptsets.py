@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from verdict_samples import prompt_set
 
+from pytest_kvcache.errors import UsageError
 from pytest_kvcache.prompts.needles import LONGEST, SHORTEST_LIMIT, long_prompts
-from pytest_kvcache.promptsets import PromptSource
+from pytest_kvcache.promptsets import PromptSource, own_sets
 from pytest_kvcache.records import Prompt, PromptSet, Sampling
 
 TASKS = PromptSet("tasks", tuple(Prompt(f"t{i:02}", "sum", text=f"{i} is", answer=str(i)) for i in range(4)))
@@ -17,7 +18,7 @@ TASKS = PromptSet("tasks", tuple(Prompt(f"t{i:02}", "sum", text=f"{i} is", answe
 
 @pytest.mark.parametrize(("name", "replaced"), [("smoke", False), ("smoke-tasks", True)])
 def test_a_teams_tasks_take_the_place_of_tasks_alone(name: str, replaced: bool) -> None:
-    loaded = PromptSource(own=TASKS).load(name, Path(), None)
+    loaded = PromptSource(own=(TASKS,)).load(name, Path(), None)
     assert (loaded.prompts == TASKS.prompts) is replaced
 
 
@@ -29,7 +30,32 @@ def test_a_teams_other_prompts_leave_tasks_and_what_is_made_for_a_purpose_alone(
     name: str, replaced: bool
 ) -> None:
     own = prompt_set(4)
-    assert (PromptSource(own=own).load(name, Path(), None).prompts == own.prompts) is replaced
+    assert (PromptSource(own=(own,)).load(name, Path(), None).prompts == own.prompts) is replaced
+
+
+def test_a_teams_tasks_and_other_prompts_each_take_their_place_in_one_run(tmp_path: Path) -> None:
+    files = [tmp_path / "plain.jsonl", tmp_path / "tasks.jsonl"]
+    files[0].write_text('{"text": "One"}\n')
+    files[1].write_text('{"text": "Two", "answer": "2"}\n')
+    for order in (files, files[::-1]):
+        source = PromptSource(own=own_sets(order))
+        loaded = {name: source.load(name, Path(), None).prompts for name in ("smoke", "smoke-tasks")}
+        assert {name: [p.text for p in found] for name, found in loaded.items()} == {
+            "smoke": ["One"],
+            "smoke-tasks": ["Two"],
+        }
+
+
+@pytest.mark.parametrize(("answer", "kind"), [("", "without"), (', "answer": "2"', "with")])
+def test_two_files_of_a_kind_are_refused(tmp_path: Path, answer: str, kind: str) -> None:
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file in files:
+        file.write_text(f'{{"text": "One"{answer}}}\n')
+    with pytest.raises(UsageError) as caught:
+        own_sets(files)
+    assert str(caught.value) == (
+        f"--kv-prompts: {files[0]} and {files[1]} both hold prompts {kind} answers: put them into one file"
+    )
 
 
 @pytest.mark.parametrize(
