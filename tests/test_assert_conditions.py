@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from verdict_samples import PROVENANCE, output_set, prompt_set, scores
 
@@ -62,7 +63,7 @@ def test_a_text_is_held_to_the_limits_that_were_given(limit: str, delta: float) 
     one = alone(lambda i: delta * (i == 5))
     with pytest.raises(kv.QualityError, match="by themselves 1 of 16 texts"):
         kv.assert_conditions_alike(one)
-    kv.assert_conditions_alike(one, limits=Limits(**{limit: 0.2}))
+    kv.assert_conditions_alike(one, limits=msgspec.structs.replace(Limits(), **{limit: 0.2}))
 
 
 def test_what_is_granted_beside_the_baseline_is_not_granted_beside_itself() -> None:
