@@ -202,12 +202,21 @@ def test_an_engine_that_the_plugin_would_not_judge_is_caught_at_setup_where_that
     assert "| yes: test_degeneration, at setup |" in written(either, refused)
 
 
-def test_tests_of_both_tiers_and_those_of_candidates_are_read_from_the_suites() -> None:
+def test_tests_of_either_tier_and_those_of_candidates_are_read_from_the_suites() -> None:
     smoke, full = ({test.name: test for test in suite_tests(tier)} for tier in ("smoke", "full"))
-    assert {"test_stopping", "test_short_answers"} <= smoke.keys() & full.keys()
+    assert smoke.keys() & full.keys() == set()
+    assert ("test_stopping" in smoke, "test_stopping_full" in full) == (True, True)
     assert smoke["test_verdict"].for_candidates
     assert full["test_continued"].for_candidates
     assert not smoke["test_tasks"].for_candidates
+
+
+def test_a_fault_of_the_smoke_tier_meets_its_suites_full_tests_where_that_is_wanted() -> None:
+    seen, left = (msgspec.structs.replace(FAULT, also_full=wanted) for wanted in (True, False))
+    [smoke, own] = all_runs(Catalogue((seen,), ()))
+    assert (smoke.tier, own.tier) == ("smoke", "full")
+    assert own.pairs == f"(test_{seen.suite}.py and [{seen.target}])"
+    assert [run.tier for run in all_runs(Catalogue((left,), ()))] == ["smoke"]
 
 
 def test_a_control_is_judged_again_by_other_prompts_as_often_as_it_says() -> None:

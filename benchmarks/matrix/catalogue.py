@@ -35,6 +35,8 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The suite that is to catch it: a file of ``suites/`` without ``test_``."""
     tier: Tier = "smoke"
     """The lower tier in which that suite has a test that can see it."""
+    also_full: bool = False
+    """Whether its suite's tests of the full tier run on it as well, although the smoke tier's can see it."""
     model: str = "ref:gqa"
     dtype: str = ""
     """A kv dtype or variant; the fault's own name where none is given."""

@@ -18,11 +18,6 @@ class Findings:
             for outcome in run.outcomes:
                 self._outcomes.setdefault((run.tier, outcome.target), []).append(outcome)
 
-    @property
-    def newest_commit(self) -> str:
-        """The commit of the last run that noted one; empty where none has."""
-        return next((run.commit for run in reversed(self._runs) if run.commit), "")
-
     def of(self, target: str, tier: Tier) -> Sequence[Outcome]:
         return self._outcomes.get((tier, target), ())
 

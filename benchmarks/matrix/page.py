@@ -100,15 +100,12 @@ def _tally(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
 
 
 def _age(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
-    """Yield how many rows rest on older runs, and how many catches on runs that kept no reason codes."""
-    newest = findings.newest_commit
-    noted = [commits for fault in faults if (commits := findings.commits(fault.target))]
-    older = sum(commits != {newest} or not newest for commits in noted)
-    named = f" (`{newest}`)" if newest else ""
-    yield (
-        f"{older} of {len(noted)} rows rest, at least in part, on runs that noted no commit, or another than "
-        f"the newest here{named}."
-    )
+    """Yield on which commits rows rest, and how many catches on runs that kept no reason codes."""
+    commits = [of for fault in faults if (of := findings.commits(fault.target))]
+    unknown = sum("" in of for of in commits)
+    known = sorted({f"`{commit}`" for of in commits for commit in of if commit})
+    named = f"; what is noted is {', '.join(known)}" if known else ""
+    yield f"{unknown} of {len(commits)} rows rest, at least in part, on runs that noted no commit{named}."
     caught = [o for fault in faults if fault.healthy for tier in TIERS for o in findings.catches(fault, tier)]
     judged = [outcome for outcome in caught if outcome.red == "quality"]
     if uncoded := sum(not outcome.codes for outcome in judged):

@@ -90,9 +90,9 @@ def _smoke(faults: Sequence[Fault]) -> Iterator[Run]:
 
 
 def _own(faults: Sequence[Fault]) -> Iterator[Run]:
-    """Each fault's own suite where that is in the full tier, and nothing else of it."""
-    full_only = [fault for fault in faults if fault.tier == "full" and fault.suite_exists]
-    for (model, baseline), group in _by_engine(full_only):
+    """Each fault's own suite in the full tier where that is wanted, and nothing else of the tier."""
+    wanted = [fault for fault in faults if (fault.tier == "full" or fault.also_full) and fault.suite_exists]
+    for (model, baseline), group in _by_engine(wanted):
         pairs = " or ".join(f"(test_{fault.suite}.py and [{fault.target}])" for fault in group)
         yield Run(
             _name("own", model, baseline), "full", model, _dtypes(group), baseline, MINUTES["own"], pairs
