@@ -159,7 +159,9 @@ def _takes_engine(item: pytest.Item) -> bool:
 
 
 def _only_on_request(items: Sequence[pytest.Item]) -> str | None:
-    """Return the marker without which none of these tests runs."""
+    """Return the marker without which none of these tests runs; None if there are none."""
+    if not items:
+        return None
     return next((name for name in ON_REQUEST if all(item.get_closest_marker(name) for item in items)), None)
 
 
