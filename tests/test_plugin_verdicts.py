@@ -193,7 +193,9 @@ class TestFailClosed:
         project.makepyfile("def test_unrelated(): pass")
         result = project.runpytest(*GATE)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
-        result.stdout.fnmatch_lines(["red: --kv-dtypes asked for a gate and no kv test ran*"])
+        result.stdout.fnmatch_lines(
+            ["red: --kv-dtypes asked for a gate and no kv test ran: select some, or leave --kv-dtypes out"]
+        )
 
     def test_nothing_ran_is_green_when_only_the_ini_file_asked(self, project: pytest.Pytester) -> None:
         project.makepyfile("def test_unrelated(): pass")
