@@ -124,7 +124,7 @@ _KINDS = {
     "early_end_excess": _Kind(ReasonCode.EARLY_END, "excess of outputs cut short"),
     "nonsense_excess": _Kind(ReasonCode.NONSENSE, "excess of nonsense"),
     "language_drift_excess": _Kind(ReasonCode.LANGUAGE, "excess of answers in another language"),
-    "topic_drift_excess": _Kind(ReasonCode.TOPIC, "excess of answers that share no word with their prompts"),
+    "topic_drift_excess": _Kind(ReasonCode.TOPIC, "excess of answers that leave their topic"),
     "penalties_ignored_excess": _Kind(
         ReasonCode.PENALTIES, "excess of penalised texts that begin as without a penalty"
     ),

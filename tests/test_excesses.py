@@ -150,7 +150,7 @@ def test_an_empty_output_is_not_also_cut_short() -> None:
 def test_answers_that_share_no_word_with_their_prompts_fail() -> None:
     codes, message = code_of(kv.assert_topic_kept, *both(prose))
     assert codes == (ReasonCode.TOPIC,)
-    assert "excess of answers that share no word with their prompts is 1.000" in message
+    assert "excess of answers that leave their topic is 1.000" in message
 
 
 def test_a_baseline_that_leaves_the_topic_as_well_vouches_for_nobody_but_itself() -> None:

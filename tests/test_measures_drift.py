@@ -56,9 +56,38 @@ def test_any_other_answer_has_not(text: str, prompt: str, beside: str) -> None:
 
 
 def test_a_prompt_without_content_words_has_no_topic_to_leave() -> None:
-    assert not has_left_topic("Whatever.", prompt="Why me?")
-    assert has_left_topic("Whatever.", prompt=ASKED)
-    assert not has_left_topic("GLACIAL ice", prompt="glacials, always")
+    assert not has_left_topic("Whatever.", prompt="Why me?", beside="")
+    assert has_left_topic("Whatever.", prompt=ASKED, beside="")
+    assert not has_left_topic("GLACIAL ice", prompt="glacials, always", beside="")
+
+
+ELSEWHERE = (
+    "Nobody remembered when the orange seller first came to the square, but every Sunday children listened "
+    "to her stories, and the baker brought a basket of warm bread that his daughter had baked before daylight."
+)
+
+
+def test_an_answer_that_ends_on_something_else_has_left_the_topic() -> None:
+    assert not has_left_topic(f"{ENGLISH} {MORE_ENGLISH}", prompt=ASKED, beside=MORE_ENGLISH)
+    assert has_left_topic(f"{ENGLISH} {ELSEWHERE}", prompt=ASKED, beside=MORE_ENGLISH)
+
+
+def test_words_that_the_other_answer_has_too_are_on_the_topic() -> None:
+    text = f"{ENGLISH} {MORE_ENGLISH}"
+    assert has_left_topic(text, prompt=ASKED, beside="")
+    assert not has_left_topic(text, prompt=ASKED, beside="Their floors have different heights: a step.")
+
+
+def test_an_end_without_content_words_leaves_no_topic() -> None:
+    assert not has_left_topic("Rock of the valleys: " + "0 1 2 3 " * 20, prompt=ASKED, beside=ENGLISH)
+
+
+@pytest.mark.parametrize("begun", ["", ENGLISH], ids=["at once", "midway"])
+def test_answers_that_go_on_about_something_else_fail(begun: str) -> None:
+    left, kept = f"{begun} {ELSEWHERE}", f"{MORE_ENGLISH} {ENGLISH}"
+    codes, message = samples.code_of(kv.assert_topic_kept, *samples.both(lambda _: left, lambda _: kept))
+    assert codes == (ReasonCode.TOPIC,)
+    assert "excess of answers that leave their topic is 1.000" in message
 
 
 def test_answers_in_another_language_fail_with_a_code_of_their_own() -> None:

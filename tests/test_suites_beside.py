@@ -86,7 +86,7 @@ def test_nan_scores_fail(project: pytest.Pytester) -> None:
     ("fault", "failing", "line"),
     [
         ({}, (), "*4 passed*"),
-        ({"candidate_script": "healthy"}, ("test_topic",), "*answers that share no word with their prompts*"),
+        ({"candidate_script": "healthy"}, ("test_topic",), "*answers that leave their topic*"),
         (
             {"writes": ENGLISH, "candidate_writes": GERMAN},
             ("test_language", "test_topic"),

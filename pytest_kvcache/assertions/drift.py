@@ -33,8 +33,10 @@ def assert_language_kept(
 
 
 def assert_topic_kept(output: Sets, baseline: Sets, *, margin: float = Limits().topic_drift_excess) -> None:
-    """Fail if more outputs share no content word with their prompts than of the baseline's.
+    """Fail if more outputs leave the topic of their prompts than of the baseline's.
 
+    An output leaves it that shares no content word with its prompt, or whose latter half shares less than a
+    tenth of its own with the prompt and the other side's output.
     Fails if the paired difference of the two shares lies beyond ``margin`` (0 to 1) with its 95 % interval.
     Sets of tasks do not count. Raises :class:`~pytest_kvcache.errors.UsageError` for what is no set of
     outputs, for outputs of other prompts, and for fewer than two.
@@ -60,7 +62,9 @@ def _flips(signals: Sequence[Signal]) -> bool:
 
 
 def _topic(pair: Pair) -> Found:
-    ours, theirs = (
-        has_left_topic(output.text, prompt=pair.prompt.content) for output in (pair.ours, pair.theirs)
+    prompt, ours, theirs = pair.prompt.content, pair.ours.text, pair.theirs.text
+    return Found(
+        pair,
+        has_left_topic(ours, prompt=prompt, beside=theirs),
+        has_left_topic(theirs, prompt=prompt, beside=ours),
     )
-    return Found(pair, ours, theirs)

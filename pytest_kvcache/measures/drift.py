@@ -3,10 +3,14 @@
 What is right is not known without another model. But the baseline answers the same prompts, and what it does
 as well is no drift: either rule only means something in pairs.
 
-A *topic* is lost in an answer that shares no content word with its prompt: none of more than three letters
-that are not a language's most common ones, by their first five, so that inflections count as one; of scripts
-without blanks, no pair of characters.
-A free answer may do without the prompt's words now and then, a text that has left it hardly finds one.
+A *topic* is lost in an answer that shares no content word with its prompt, and in one whose latter half
+shares hardly any with its prompt and the other answer together. Content words have more than three letters,
+are not a language's most common ones, and count by their first five, so that inflections are one; in scripts
+without blanks they are pairs of characters.
+A free answer may do without the prompt's words now and then, a text that has left it hardly finds one. Where
+a text changes its topic it changes its words (Hearst, "TextTiling", 1997). A prompt is too short to hold all
+of them, and what else was written to it holds more (Louis and Higgins, "Off-topic essay detection using short
+prompt texts", 2010).
 """
 
 from __future__ import annotations
@@ -22,15 +26,24 @@ STEM = 5
 """Letters of a content word: it has the first number at least, and is told by as many as the second."""
 LEAST_WORDS = 2
 """Content words of a prompt from which on it has a topic."""
+LEAST_SHARED = 0.1
+"""Share of the content words of an answer's latter half from which on it keeps to the topic."""
 
 _WORD = re.compile(rf"[^\W\d_{RUN_TOGETHER}]{{{SHORTEST_WORD},}}")
 _PAIR = re.compile(rf"(?=([{RUN_TOGETHER}]{{2}}))")
 
 
-def has_left_topic(text: str, *, prompt: str) -> bool:
-    """Whether an answer shares no content word with a prompt that has any to share."""
+def has_left_topic(text: str, *, prompt: str, beside: str) -> bool:
+    """Whether an answer is about something else than its prompt, all of it or from its middle on.
+
+    The middle is that of its characters. Never where the prompt has no topic.
+    """
     asked = _content(prompt)
-    return len(asked) >= LEAST_WORDS and not asked & _content(text)
+    if len(asked) < LEAST_WORDS:
+        return False
+    latter = _content(text[len(text) // 2 :])
+    stays = len(latter & (asked | _content(beside))) >= LEAST_SHARED * len(latter)
+    return not (stays and asked & _content(text))
 
 
 def has_left_language(text: str, *, prompt: str, beside: str) -> bool:

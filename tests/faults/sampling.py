@@ -26,6 +26,22 @@ SPANISH = (
     " volver."
 )
 
+VILLAGE = (
+    " and so the people of the village began to meet in the square every Sunday, where the old ones told"
+    " what life had been like before the railway came. Nobody could say for certain which year it was,"
+    " but they all knew that it had been the coldest winter of the century, and that the river froze as"
+    " far as the bridge. A woman who sold oranges said that her grandfather had crossed the ice with two"
+    " mules and a load of firewood, and the children listened with their mouths open. Afterwards they"
+    " walked home between the almond trees, talking quietly, while the first lamps were lit behind the"
+    " windows. Few of those houses are still standing, although the market opens as early as ever and"
+    " the baker greets his customers by name. If you pass through in spring, ask for the library above"
+    " the chapel: it keeps the letters of those who sailed away, tied with blue ribbon and sorted by the"
+    " harbour they were posted in. The oldest is from a shepherd who had learned to write on the ship. He"
+    " asks his mother whether the dog has forgiven him, promises to send a photograph, and draws, where"
+    " his signature should be, a small goat with a bell. She never answered, they say, but the goat is"
+    " carved over her door."
+)
+
 
 class SamplingFault(AdapterLogitsProcessor):  # type: ignore[misc]
     """Calls `change` with what a request has written so far and its logits, float32[vocabulary]."""
@@ -132,13 +148,21 @@ class Endless(SamplingFault):
 class Drift(SamplingFault):
     """After 40 tokens it goes on in Spanish, and sensibly: vllm-project/vllm#37554."""
 
+    text, after = SPANISH, 40
+
     @cached_property
     def passage(self) -> list[int]:
-        return list(self.tokenizer.encode(SPANISH, add_special_tokens=False))
+        return list(self.tokenizer.encode(self.text, add_special_tokens=False))
 
     def change(self, written: list[int], logits: Any) -> Any:
-        drifted = len(written) - 40
+        drifted = len(written) - self.after
         return only(logits, [self.passage[drifted % len(self.passage)]]) if drifted >= 0 else logits
+
+
+class OffTopic(Drift):
+    """After 16 tokens it goes on about something else, and sensibly: vllm-project/vllm#37554."""
+
+    text, after = VILLAGE, 16
 
 
 class Soup(SamplingFault):
