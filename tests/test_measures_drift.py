@@ -63,7 +63,7 @@ def test_a_prompt_without_content_words_has_no_topic_to_leave() -> None:
 
 ELSEWHERE = (
     "Nobody remembered when the orange seller first came to the square, but every Sunday children listened "
-    "to her stories, and the baker brought a basket of warm bread that his daughter had baked before daylight."
+    "to her stories, and the baker brought a basket of warm bread that his daughter had baked by daylight."
 )
 
 
