@@ -5,8 +5,6 @@ What the suites make of them is the matrix: see ``benchmarks/matrix``.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,33 +120,6 @@ def test_numbers_are_lost_from_one_position_on(healthy: dict[str, Figures], tmp_
     assert np.isfinite(healthy["batch"]).all()
     assert not np.isfinite(late).any()
     assert early.text
-
-
-def test_attention_is_short_sighted_from_one_position_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
-    backends = pytest.importorskip("vllm.v1.attention.backends.cpu_attn")
-    attention = backends.CPUAttentionBackendImpl
-
-    def forward(backend: Any, *_: Any, output: Any) -> Any:
-        return output.fill_(backend.sliding_window)
-
-    monkeypatch.setattr(attention, "forward", forward)
-    monkeypatch.delitem(sys.modules, "faults.lost_with_length", raising=False)
-    fault, steps = map(importlib.import_module, ("faults.lost_with_length", "faults.steps"))
-    backend = attention.__new__(attention)
-    backend.sliding_window = -1
-
-    def windows(*rows: tuple[int, int]) -> list[int]:
-        """Return the window of each token of rows that have and that compute so many tokens."""
-        made = [steps.Row("request", "chunk", computed, 0, tokens) for computed, tokens in rows]
-        monkeypatch.setattr(steps, "_rows", made)
-        output = torch.zeros(sum(tokens for _, tokens in rows))
-        found: list[int] = backend.forward(None, "inputs", "metadata", output=output).tolist()
-        return found
-
-    assert windows((0, 2), (fault.FIRST - 1, 1)) == [-1, -1, -1]
-    assert windows((0, 1), (fault.FIRST - 1, 2), (9, 1)) == [-1, -1, fault.SEEN, -1]
-    assert backend.sliding_window == -1
 
 
 def test_what_is_written_is_wrong_while_scores_are_right(healthy: dict[str, Figures], tmp_path: Path) -> None:
