@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -54,6 +55,27 @@ def is_same_model(model: str, other: str) -> bool:
         return True
     local = is_local(model) and is_local(other)
     return local and Path(model).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
+def length_of(model: str) -> int | None:
+    """Return how many tokens a model is made for, as its configuration says.
+
+    None where it says none or is not at hand: on the hub, or of a reference model that is not built.
+    """
+    if model.startswith("ref:"):
+        from pytest_kvcache import refmodels
+
+        directory = refmodels.find(model.removeprefix("ref:"))
+    else:
+        directory = Path(model).expanduser() if is_local(model) else None
+    if directory is None:
+        return None
+    try:
+        config = json.loads((directory / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    length = config.get("max_position_embeddings") if isinstance(config, dict) else None
+    return length if isinstance(length, int) else None
 
 
 def locate_model(model: str, progress: Callable[[str], None]) -> str:

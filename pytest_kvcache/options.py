@@ -79,8 +79,8 @@ def add_options(parser: pytest.Parser) -> None:
     )
     option(
         "--kv-context",
-        "how long the longest texts of the long-context suite are, in tokens, e.g. nearly the model's length",
-        metavar="N",
+        "how long the longest texts of the long-context suite are, in tokens; max: as the model serves them",
+        metavar="N|max",
     )
     option("--kv-report", f"where reports and the run store go (default: {DEFAULT_REPORT})", metavar="DIR")
     option(

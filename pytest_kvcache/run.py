@@ -22,7 +22,7 @@ from pytest_kvcache.redact import redact
 from pytest_kvcache.rundir import make_run_directory, name_run_directory
 from pytest_kvcache.settings import Settings
 from pytest_kvcache.store import RunStore
-from pytest_kvcache.targets import make_targets
+from pytest_kvcache.targets import longest_texts, make_targets
 from pytest_kvcache.text import printable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Run:
         try:
             self.policy = load_policy(settings.policy) if settings.policy else Policy()
             self.targets = make_targets(settings, self.policy)
-            self._prompts = PromptSource(own_sets(settings.prompts), settings.max_tokens, settings.context)
+            self._prompts = PromptSource(own_sets(settings.prompts), settings.max_tokens, self._context())
         except UsageError as error:
             if settings.dtypes_on_command_line:
                 raise
@@ -85,6 +85,11 @@ class Run:
         self._session: Session | None = None
         self._follower: ProgressFollower | None = None
         self.updating = self._begin_update()
+
+    def _context(self) -> int | None:
+        if self.settings.context == "max":
+            return longest_texts(self.targets) if self.targets else None
+        return self.settings.context
 
     @property
     def session(self) -> Session:

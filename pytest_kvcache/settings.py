@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pytest_kvcache.cachedir import cache_directory
 from pytest_kvcache.dtypes import canonical_dtype
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _N = TypeVar("_N", bound=float)
 
 GOLDEN = "golden"
+MAX = "max"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ class Settings:
     """Sorted (name, JSON text) pairs, as in `EngineSpec`."""
     prompts: tuple[Path, ...]
     max_tokens: int | None
-    context: int | None
-    """How long the longest texts of the long-context suite are, in tokens; None as they are shipped."""
+    context: int | Literal["max"] | None
+    """How long the longest texts of the long-context suite are, in tokens; ``max`` as all engines of the run
+    serve them, None as they are shipped."""
     report: Path
     timeout: float
     policy: Path | None
@@ -126,7 +128,7 @@ def read_settings(config: pytest.Config) -> Settings:
         engine_args=_engine_args([line.strip() for line in arguments if line.strip()]),
         prompts=_prompt_files(config),
         max_tokens=_number(text("max_tokens"), "--kv-max-tokens", int),
-        context=_context(_number(text("context"), "--kv-context", int)),
+        context=_context(text("context")),
         report=path("report") or Path(config.rootpath, DEFAULT_REPORT),
         timeout=_number(text("timeout"), "--kv-timeout", float) or DEFAULT_TIMEOUT,
         policy=policy,
@@ -169,7 +171,10 @@ def _is_cache_wanted(config: pytest.Config) -> bool:
     return not (config.getini("kv_no_cache") or is_ci(os.environ))
 
 
-def _context(tokens: int | None) -> int | None:
+def _context(text: str | None) -> int | Literal["max"] | None:
+    if text == MAX:
+        return "max"
+    tokens = _number(text, "--kv-context", int)
     if tokens is not None and not SHORTEST_LIMIT <= tokens <= LONGEST_LIMIT:
         raise UsageError(
             f"--kv-context={tokens} is out of range: give {SHORTEST_LIMIT} to {LONGEST_LIMIT} tokens"

@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING
 from pytest_kvcache.dtypes import canonical_dtype, check_dtype, check_runnable
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.files import slug
-from pytest_kvcache.models import check_model
+from pytest_kvcache.models import check_model, length_of
 from pytest_kvcache.plan import Target
+from pytest_kvcache.prompts.needles import LONGEST_LIMIT, SHORTEST_LIMIT
 from pytest_kvcache.records import EngineSpec, content_key
+from pytest_kvcache.settings import MAX
 
 if TYPE_CHECKING:
     from pytest_kvcache.policy import Policy, Variant
     from pytest_kvcache.settings import Settings
+
+FOR_TEXTS = 0.75
+"""Share of what an engine serves that the longest texts take. Lengths are about: texts of 6,000 tokens have
+up to 6,644, and other tokenizers make more of them."""
 
 
 def make_targets(settings: Settings, policy: Policy) -> tuple[Target, ...]:
@@ -53,6 +59,36 @@ def make_targets(settings: Settings, policy: Policy) -> tuple[Target, ...]:
     )
     _check_distinct(targets)
     return targets
+
+
+def longest_texts(targets: Sequence[Target]) -> int:
+    """Return how long texts may be, in tokens, so that all targets and baselines serve them.
+
+    The rest is for the question, the answer, and tokenizers that need more tokens. Raises `UsageError` where
+    the length of a model is not known before it is loaded, or is too short for any.
+    """
+    specs = {spec for target in targets for spec in (target.spec, target.baseline) if spec.golden is None}
+    lengths = {spec: _length(spec) for spec in specs}
+    tokens = min(LONGEST_LIMIT, int(FOR_TEXTS * min(lengths.values())))
+    if tokens < SHORTEST_LIMIT:
+        shortest = min(lengths, key=lengths.__getitem__)
+        raise UsageError(
+            f"--kv-context={MAX}: {shortest.model} serves {lengths[shortest]} tokens, too few for texts of "
+            f"{SHORTEST_LIMIT}: leave the long-context suite out"
+        )
+    return tokens
+
+
+def _length(spec: EngineSpec) -> int:
+    """Return how many tokens an engine is to serve: what it is told, else what its model is made for."""
+    told = json.loads(dict(spec.engine_args).get("max_model_len", "null"))
+    length = length_of(spec.model) if told is None else told
+    if not isinstance(length, int) or length <= 0:
+        raise UsageError(
+            f"--kv-context={MAX}: how many tokens {spec.model} serves is not known before it is loaded: "
+            "give --kv-engine-arg=max_model_len=N, or --kv-context=N"
+        )
+    return length
 
 
 def _check_distinct(targets: Sequence[Target]) -> None:

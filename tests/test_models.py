@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kvcache.errors import UsageError
-from pytest_kvcache.models import check_model
+from pytest_kvcache.models import check_model, length_of
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"
 EMPTY_HEADER = struct.pack("<Q", 2) + b"{}"
@@ -33,6 +33,14 @@ def test_a_link_to_weights_that_are_gone_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.safetensors").symlink_to(tmp_path / "gone")
     with pytest.raises(UsageError, match=r"other\.safetensors cannot be read"):
         check_model(path)
+
+
+def test_a_models_length_is_read_where_it_lies(tmp_path: Path) -> None:
+    path = model(tmp_path, EMPTY_HEADER)
+    assert length_of(path) is None
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 4096}')
+    assert length_of(path) == 4096
+    assert length_of("owner/on-the-hub") is None
 
 
 def test_whole_weights_pass(tmp_path: Path) -> None:

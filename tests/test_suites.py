@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -131,6 +132,16 @@ def test_long_texts_that_no_selected_test_reads_are_noted(project: pytest.Pytest
     project.runpytest(*longer, "-k", "stopping").stdout.fnmatch_lines(
         ["note: --kv-context=1000 changed nothing*"]
     )
+
+
+def test_long_texts_may_be_as_long_as_all_engines_of_a_run_serve(project: pytest.Pytester) -> None:
+    variant = '[variants.short]\nkv_cache_dtype = "fp8"\nengine_args = { max_model_len = 2000 }'
+    (project.path / "policy.toml").write_text(variant)
+    given = ("--kv-dtypes=fp8,short", "--kv-context=max", "--kv-engine-arg=max_model_len=4000")
+    suite(project, "long_context").runpytest(*GATE, *given, "--kv-policy=policy.toml", "-m", "kv_full")
+    sets = project.path.glob(".kvcache/runs/*/engines/*/outputs-*.jsonl")
+    kinds = [set(re.findall(r"needle-\d+", file.read_text().partition("\n")[0])) for file in sets]
+    assert kinds == 3 * [{f"needle-{length}" for length in (375, 750, 1500)}]
 
 
 def with_all(project: pytest.Pytester) -> pytest.Pytester:
