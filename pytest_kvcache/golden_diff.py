@@ -376,7 +376,7 @@ def _refusals(golden: Golden, limits: Limits, is_baseline: bool) -> Iterator[str
             yield (
                 f"{metric.value:.0%} of its {metric.n} answers are right, below the limit "
                 f"{metric.margin:.0%} ({endpoint.name}): nothing can be lost of them; give tasks that the "
-                "model can do"
+                "model can do, leave them out, or lower that limit for the model in the policy"
             )
     sick = sum(
         _has_non_finite(score) for each in (golden.scores, golden.floor) if each for score in each.scores

@@ -11,7 +11,7 @@ import pytest
 from pytest_kvcache import report
 from pytest_kvcache.declarations import is_kv, parameter
 from pytest_kvcache.errors import ConditionError, GoldenMismatchError, KvCacheError, QualityError
-from pytest_kvcache.records import PlannedConditions, Verdict, VerdictKind
+from pytest_kvcache.records import PlannedConditions, ReasonCode, Verdict, VerdictKind
 from pytest_kvcache.run import ERROR_PROPERTY, REASONS_PROPERTY, Run, shown
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class Judging:
             item.user_properties.append((REASONS_PROPERTY, " ".join(error.codes)))
             if is_kv(item):
                 self._xfail_if_declared(parameter(item), error)
-            if is_kv(item) and isinstance(error, GoldenMismatchError):
+            is_sound = ReasonCode.BASELINE_DEGENERATE not in error.codes
+            if is_kv(item) and is_sound and isinstance(error, GoldenMismatchError):
                 command = report.accept_step(self._run.options, _named_from_here(item))
                 error.add_note(f"this test's goldens are written anew by: {shown(command)}")
             raise

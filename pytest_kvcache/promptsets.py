@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -26,8 +26,9 @@ class PromptSource:
     max_tokens: int | None = None
     """Takes the place of a set's own, whoever set it. Tasks keep theirs: half an answer is a wrong one, and
     more room would only give a wrong one further tries."""
-    context: int | None = None
-    """How long the longest texts of ``full-long`` are, in tokens; None as they are shipped."""
+    context: Callable[[], int | None] | None = None
+    """Returns how long the longest texts of ``full-long`` are, in tokens; None as they are shipped. Called
+    only where a test uses them; raises `UsageError` where that cannot be known."""
 
     def load(self, declared: str | PromptSet, beside: Path, max_tokens: int | None) -> PromptSet:
         """Return a set by its name, file (relative to ``beside``) or itself; ``max_tokens`` is a marker's.
@@ -36,8 +37,8 @@ class PromptSource:
         """
         is_replaceable = isinstance(declared, str) and declared in _replaceable()
         found = _read(declared, beside, _state(declared, beside)) if isinstance(declared, str) else declared
-        if self.context is not None and declared == LONG_TEXTS:
-            found = replace(found, prompts=long_prompts(self.context))
+        if declared == LONG_TEXTS and self.context and (tokens := self.context()) is not None:
+            found = replace(found, prompts=long_prompts(tokens))
         own = next((each for each in self.own if each.is_tasks == found.is_tasks), None)
         if own is not None and is_replaceable:
             found = replace(found, prompts=own.prompts)

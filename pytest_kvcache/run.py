@@ -71,7 +71,7 @@ class Run:
         try:
             self.policy = load_policy(settings.policy) if settings.policy else Policy()
             self.targets = make_targets(settings, self.policy)
-            self._prompts = PromptSource(own_sets(settings.prompts), settings.max_tokens, self._context())
+            self._prompts = PromptSource(own_sets(settings.prompts), settings.max_tokens, self._context)
         except UsageError as error:
             if settings.dtypes_on_command_line:
                 raise
@@ -87,6 +87,7 @@ class Run:
         self.updating = self._begin_update()
 
     def _context(self) -> int | None:
+        """Return how long the longest texts are to be; None as shipped, or where there is no engine."""
         if self.settings.context == "max":
             return longest_texts(self.targets) if self.targets else None
         return self.settings.context

@@ -172,6 +172,8 @@ def test_a_golden_that_is_no_good_does_not_match_itself_either(match: Match) -> 
     for of in (looped, unknowing):
         error = failure(of.outputs, of, match=match)
         assert error.codes == (ReasonCode.BASELINE_DEGENERATE,)
+        name = f"ref-gqa/{of.prompt_set.name}-256.auto.cpu.json"
+        assert str(error).endswith(f"only a better one can replace it: {name}")
 
 
 def test_a_golden_of_hardly_any_right_answer_vouches_for_nothing() -> None:

@@ -106,6 +106,18 @@ def test_nothing_is_known_of_a_checkpoint_that_is_stored_in_another_format(
     assert check_scales(layers(), tmp_path, announced=announced) == (None, None)
 
 
+@pytest.mark.parametrize("found", [True, False], ids=["in another format", "nowhere"])
+def test_scales_that_were_announced_and_are_all_one_are_lost_wherever_the_checkpoint_is(
+    tmp_path: Path, found: bool
+) -> None:
+    directory = tmp_path if found else None
+    lost = layers((1.0, 1.0), (1.0, 1.0))
+    told = "config.json announces scales of the kv cache, and every layer has 1.0"
+    assert check_scales(lost, directory, announced=True) == (None, told)
+    assert check_scales(lost, directory, announced=False) == (None, None)
+    assert check_scales([], directory, announced=True) == (None, None)
+
+
 def test_layers_may_be_in_several_files_and_a_broken_one_is_left_to_the_engine(tmp_path: Path) -> None:
     for layer in (0, 1):
         name = f"model.layers.{layer}.self_attn."

@@ -78,6 +78,13 @@ def test_words_that_the_other_answer_has_too_are_on_the_topic() -> None:
     assert not has_left_topic(text, prompt=ASKED, beside="Their floors have different heights: a step.")
 
 
+@pytest.mark.parametrize("text", ["Barcelona.", "It is Barcelona.", "Barcelona, as all who live there know."])
+def test_a_short_answer_is_judged_as_a_whole(text: str) -> None:
+    asked = "Which city is the capital of Catalonia, Barcelona or Tarragona?"
+    assert not has_left_topic(text, prompt=asked, beside="Paris.")
+    assert has_left_topic(text.replace("Barcelona", "Wednesday"), prompt=asked, beside="Paris.")
+
+
 def test_an_end_without_content_words_leaves_no_topic() -> None:
     assert not has_left_topic("Rock of the valleys: " + "0 1 2 3 " * 20, prompt=ASKED, beside=ENGLISH)
 

@@ -156,11 +156,6 @@ class TestUsageErrors:
             ((*GATE, "--kv-max-tokens=0"), "--kv-max-tokens=0 is not a positive whole number*"),
             ((*GATE, "--kv-context=100"), "--kv-context=100 is out of range: give 400 to 200000 tokens"),
             ((*GATE, "--kv-context=long"), "--kv-context=long is not a positive whole number*"),
-            ((*GATE, "--kv-context=max"), "--kv-context=max: how many tokens * serves is not known before*"),
-            (
-                (*GATE, "--kv-context=max", "--kv-engine-arg=max_model_len=400"),
-                "--kv-context=max: * serves 400 tokens, too few for texts of 400*",
-            ),
             ((*GATE, "--kv-timeout=soon"), "--kv-timeout=soon is not a positive number*"),
             ((*GATE, "--kv-prompts=none.jsonl"), "--kv-prompts: there is no file *none.jsonl*"),
             ((*GATE, "--kv-prompts="), "--kv-prompts is given but empty*"),

@@ -78,7 +78,7 @@ def test_a_set_that_a_test_made_itself_is_treated_like_a_shipped_one() -> None:
 
 def test_long_texts_are_as_long_as_is_asked_for() -> None:
     shipped = PromptSource().load("full-long", Path(), None)
-    longer = PromptSource(context=12_000).load("full-long", Path(), None)
+    longer = PromptSource(context=lambda: 12_000).load("full-long", Path(), None)
     assert (longer.name, longer.sampling, longer.is_tasks) == ("full-long", shipped.sampling, True)
     assert Counter(prompt.kind for prompt in longer.prompts) == {
         "needle-3000": 6,
@@ -92,7 +92,7 @@ def test_long_texts_are_as_long_as_is_asked_for() -> None:
 
 def test_long_texts_of_the_shipped_length_are_the_shipped_ones() -> None:
     shipped = PromptSource().load("full-long", Path(), None)
-    assert PromptSource(context=LONGEST).load("full-long", Path(), None) == shipped
+    assert PromptSource(context=lambda: LONGEST).load("full-long", Path(), None) == shipped
 
 
 @pytest.mark.parametrize("tokens", [SHORTEST_LIMIT, 20_000])
@@ -107,7 +107,7 @@ def test_every_answer_stands_once_in_its_long_text_and_no_sentence_comes_twice(t
 
 
 def test_the_length_of_long_texts_changes_no_other_set() -> None:
-    source = PromptSource(context=12_000)
+    source = PromptSource(context=lambda: 12_000)
     for name in ("full", "full-tasks", "smoke"):
         assert source.load(name, Path(), None) == PromptSource().load(name, Path(), None)
 

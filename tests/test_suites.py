@@ -144,6 +144,24 @@ def test_long_texts_may_be_as_long_as_all_engines_of_a_run_serve(project: pytest
     assert kinds == 3 * [{f"needle-{length}" for length in (375, 750, 1500)}]
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ((), "how many tokens * serves is not known before*"),
+        (("--kv-engine-arg=max_model_len=400",), "* serves 400 tokens, too few for texts of 400*"),
+    ],
+)
+def test_a_length_that_no_text_fits_is_refused_where_a_test_reads_long_texts(
+    project: pytest.Pytester, given: tuple[str, ...], why: str
+) -> None:
+    tests = suite(project, "long_context")
+    result = tests.runpytest(*GATE, "--kv-context=max", *given, "-m", "kv_full")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --kv-context=max: {why}"])
+    result = tests.runpytest(*GATE, "--kv-context=max", *given, "-k", "nothing")
+    result.stdout.fnmatch_lines(["red: --kv-dtypes asked for a gate and no kv test ran*"])
+
+
 def with_all(project: pytest.Pytester) -> pytest.Pytester:
     shutil.copytree(SUITES, project.path / "suites", ignore=shutil.ignore_patterns("perf", "__pycache__"))
     return project

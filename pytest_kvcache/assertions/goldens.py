@@ -106,10 +106,11 @@ def assert_matches_golden(
         if not (mismatched or reasons):
             _check_evidence(open_cases, endpoints, needs_scores=any(case.is_scored for case in decided))
             return
-    shown = open_cases or cases
+    is_unsound = any(reason.code == ReasonCode.BASELINE_DEGENERATE for reason in reasons)
+    shown = cases if is_unsound else open_cases
     told = differences([case.evidence for case in shown], endpoints, reasons)
     codes = () if mismatched else tuple(dict.fromkeys(reason.code for reason in reasons))
-    raise GoldenMismatchError(f"{told}\n{_what_to_accept(shown)}", codes)
+    raise GoldenMismatchError(f"{told}\n{_what_to_do(shown, is_unsound=is_unsound)}", codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +286,9 @@ def _check_evidence(cases: Sequence[_Case], endpoints: Sequence[Endpoint], *, ne
         check_enough_texts(max((each.metric.n for each in endpoints if each.name in PRIMARY), default=0))
 
 
-def _what_to_accept(cases: Sequence[_Case]) -> str:
-    """Name the goldens, each by its file in the golden directory."""
+def _what_to_do(cases: Sequence[_Case], *, is_unsound: bool) -> str:
+    """Name the goldens, each by its file in the golden directory, and say what may be done with them."""
     files = listed(name_of(case.golden).path(Path()).as_posix() for case in cases)
+    if is_unsound:
+        return f"no output can match a golden that is no good, and only a better one can replace it: {files}"
     return f"to accept what it writes now, write anew: {files}"

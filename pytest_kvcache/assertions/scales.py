@@ -29,10 +29,12 @@ def assert_scales_loaded(output: OutputSet | PlannedOutputs) -> None:
 
 
 def _check_known(engine: Provenance) -> None:
+    if engine.scales_differ is not None:
+        return
     if engine.checkpoint_scales is None:
         raise ValueError(
             "the checkpoint's kv scales are not known: give the model as a directory or a Hugging Face id, "
             "its weights as safetensors, and run the engine anew (--kv-no-cache)"
         )
-    if engine.checkpoint_scales == 0 and engine.scales_differ is None:
+    if engine.checkpoint_scales == 0:
         raise ValueError("the checkpoint holds no kv scales")

@@ -49,11 +49,11 @@ def assert_settings_kept(
     model, its dtype and quantization, its length and chat template, prefix caching, chunked prefill,
     compilation, batch sizes) is to be as in the baseline, unless the two have other engine arguments for it;
     an attention backend may follow the kv dtype, and a length that is fitted to the memory may be longer. A
-    quantization is lost where the engine has none, or that of another format: vLLM takes names of its own for
-    many. The cache is to hold at least as many tokens, and a quantized one, in the same memory,
-    ``capacity_gain`` times as many; this is left out where arguments about memory differ, and beside a
-    golden, which does not tell. Raises :class:`~pytest_kvcache.errors.UsageError` for what is no set of
-    outputs, and a gain below 1.
+    quantization is lost where the engine has none, or GPTQ in place of AWQ or the reverse: of other formats
+    vLLM has names of its own, which cannot be told apart. The cache is to hold at least as many tokens, and
+    a quantized one, in the same memory, ``capacity_gain`` times as many; this is left out where arguments
+    about memory differ, and beside a golden, which does not tell. Raises
+    :class:`~pytest_kvcache.errors.UsageError` for what is no set of outputs, and a gain below 1.
     """
     __tracebackhide__ = True
     with misuse_of("assert_settings_kept"):

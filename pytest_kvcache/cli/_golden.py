@@ -164,7 +164,7 @@ def _prune(arguments: argparse.Namespace) -> int:
         what = "deleted" if arguments.delete else "unused"
         print_lines([f"{what}: {path}" for path in paths] or ["nothing is unused"])
     for path in changed:
-        say(f"kvcache: {path} has changed since that run and is left as it is: run all tests again")
+        say(f"kvcache: {path} has changed or gone since that run, and is left as it is: run all tests again")
     if changed:
         return UNUSABLE
     if paths and not arguments.delete:

@@ -54,12 +54,16 @@ def check_scales(
     """Return for how many layers a checkpoint holds scales, and where the engine's are others.
 
     ``layers`` are the engine's quantized ones, ``directory`` holds the checkpoint (None: nothing is known),
-    and ``announced`` is what `announces_scales` says. Both are None where the scales cannot be read.
+    and ``announced`` is what `announces_scales` says. Where the scales cannot be read the number is None, and
+    they are lost if they were announced and every layer has 1.0.
     """
     stored = None if directory is None else read_checkpoint_scales(directory)
-    if stored is None:
-        return None, None
-    return len(stored), first_difference(layers, stored, announced=announced)
+    if stored is not None:
+        return len(stored), first_difference(layers, stored, announced=announced)
+    having = list(layers)
+    if announced and having and all({*layer.k, *layer.v} == {1.0} for layer in having):
+        return None, "config.json announces scales of the kv cache, and every layer has 1.0"
+    return None, None
 
 
 def read_checkpoint_scales(directory: Path) -> dict[int, LayerScales] | None:

@@ -28,6 +28,8 @@ LEAST_WORDS = 2
 """Content words of a prompt from which on it has a topic."""
 LEAST_SHARED = 0.1
 """Share of the content words of an answer's latter half from which on it keeps to the topic."""
+LEAST_LATTER = 10
+"""Content words of a latter half from which on it is judged by itself: of fewer, one is more than a tenth."""
 
 _WORD = re.compile(rf"[^\W\d_{RUN_TOGETHER}]{{{SHORTEST_WORD},}}")
 _PAIR = re.compile(rf"(?=([{RUN_TOGETHER}]{{2}}))")
@@ -36,14 +38,17 @@ _PAIR = re.compile(rf"(?=([{RUN_TOGETHER}]{{2}}))")
 def has_left_topic(text: str, *, prompt: str, beside: str) -> bool:
     """Whether an answer is about something else than its prompt, all of it or from its middle on.
 
-    The middle is that of its characters. Never where the prompt has no topic.
+    The middle is that of its characters, and the word that it falls into belongs to both halves. Never where
+    the prompt has no topic; and a short answer is judged as a whole.
     """
     asked = _content(prompt)
     if len(asked) < LEAST_WORDS:
         return False
-    latter = _content(text[len(text) // 2 :])
-    stays = len(latter & (asked | _content(beside))) >= LEAST_SHARED * len(latter)
-    return not (stays and asked & _content(text))
+    if not asked & _content(text):
+        return True
+    latter = _content(text, after=len(text) // 2)
+    shared = latter & (asked | _content(beside))
+    return len(latter) >= LEAST_LATTER and len(shared) < LEAST_SHARED * len(latter)
 
 
 def has_left_language(text: str, *, prompt: str, beside: str) -> bool:
@@ -60,7 +65,8 @@ def has_left_language(text: str, *, prompt: str, beside: str) -> bool:
     return ours != language_of(prompt, shortest=1)
 
 
-def _content(text: str) -> set[str]:
-    words = {match[0].casefold() for match in _WORD.finditer(text)}
+def _content(text: str, after: int = 0) -> set[str]:
+    """Return the content words of a text that end after so many characters."""
+    words = {match[0].casefold() for match in _WORD.finditer(text) if match.end() > after}
     stems = {word[:STEM] for word in words if word not in COMMON_WORDS}
-    return stems | {match[1] for match in _PAIR.finditer(text)}
+    return stems | {match[1] for match in _PAIR.finditer(text) if match.end(1) > after}
