@@ -73,7 +73,7 @@ def test_what_has_changed_since_that_run_is_left_and_the_rest_deleted(
     assert kvcache("prune", "--delete") == 2
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [f"deleted: {unused}"]
-    assert shown.err.startswith(f"kvcache: {refreshed} has changed since that run")
+    assert shown.err.startswith(f"kvcache: {refreshed} has changed or gone since that run")
     assert used.exists()
     assert refreshed.exists()
     assert not unused.exists()
