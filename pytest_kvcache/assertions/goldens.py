@@ -16,8 +16,9 @@ There are three ways to match, each with all that the next one asks for:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, compress
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -34,7 +35,7 @@ from pytest_kvcache.endpoints import (
     secondary_samples,
 )
 from pytest_kvcache.errors import GoldenMismatchError
-from pytest_kvcache.evidence import Evidence, find_faults, wrong_answers
+from pytest_kvcache.evidence import Evidence, Faults, find_faults, wrong_answers
 from pytest_kvcache.golden import name_of
 from pytest_kvcache.golden_diff import (
     PRIMARY,
@@ -262,20 +263,25 @@ def _held_against(
 
     What is settled says nothing more of the engine, and still of the golden: equal nonsense is no match.
     """
-    goldens = [case.evidence for case in cases]
-    evidence = [case.evidence for case in cases if not case.is_settled]
+    faults = [find_faults([case.evidence]) for case in cases]
+    still_open = [not case.is_settled for case in cases]
+    evidence = [case.evidence for case in compress(cases, still_open)]
     comparisons: Comparisons = compare_all(evidence)
     if match == "safe":
         comparisons = {}
-    secondary = secondary_samples(find_faults(evidence), evidence)
+    secondary = secondary_samples(_flat(compress(faults, still_open)), evidence)
     samples = primary_samples(comparisons) | {name: secondary[name] for name in NOT_SAFE if name in secondary}
     endpoints = [
-        *baseline_endpoints(find_faults(goldens), limits),
-        *baseline_answers(wrong_answers(goldens), limits),
+        *baseline_endpoints(_flat(faults), limits),
+        *baseline_answers(wrong_answers([case.evidence for case in cases]), limits),
         *judge_endpoints(samples, limits),
     ]
     against = [endpoint.reason for endpoint in endpoints if endpoint.reason]
     return endpoints, [*not_finite(comparisons), *against]
+
+
+def _flat(faults: Iterable[list[Faults]]) -> list[Faults]:
+    return list(chain.from_iterable(faults))
 
 
 def _check_evidence(cases: Sequence[_Case], endpoints: Sequence[Endpoint], *, needs_scores: bool) -> None:
