@@ -85,7 +85,8 @@ def test_every_variant_with_code_of_its_own_names_a_module_that_is_there() -> No
 def test_every_fault_has_a_name_of_its_own_and_a_suite_that_is_there() -> None:
     faults = read_catalogue().fault
     assert len({fault.name for fault in faults}) == len(faults)
-    assert {fault.suite for fault in faults if not (SUITES / f"test_{fault.suite}.py").is_file()} == set()
+    named = {suite for fault in faults for suite in (fault.suite, *fault.also_full)}
+    assert {suite for suite in named if not (SUITES / f"test_{suite}.py").is_file()} == set()
 
 
 def test_a_fault_that_its_own_suite_fails_on_is_caught_and_others_are_named() -> None:
@@ -211,12 +212,14 @@ def test_tests_of_either_tier_and_those_of_candidates_are_read_from_the_suites()
     assert not smoke["test_tasks"].for_candidates
 
 
-def test_a_fault_of_the_smoke_tier_meets_its_suites_full_tests_where_that_is_wanted() -> None:
-    seen, left = (msgspec.structs.replace(FAULT, also_full=wanted) for wanted in (True, False))
+def test_a_fault_of_the_smoke_tier_meets_full_tests_of_the_suites_that_it_names() -> None:
+    seen = msgspec.structs.replace(FAULT, also_full=("penalties", FAULT.suite))
     [smoke, own] = all_runs(Catalogue((seen,), ()))
     assert (smoke.tier, own.tier) == ("smoke", "full")
-    assert own.pairs == f"(test_{seen.suite}.py and [{seen.target}])"
-    assert [run.tier for run in all_runs(Catalogue((left,), ()))] == ["smoke"]
+    assert own.pairs == " or ".join(
+        f"(test_{suite}.py and [{seen.target}])" for suite in ("penalties", seen.suite)
+    )
+    assert [run.tier for run in all_runs(Catalogue((FAULT,), ()))] == ["smoke"]
 
 
 def test_a_control_is_judged_again_by_other_prompts_as_often_as_it_says() -> None:

@@ -35,8 +35,8 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The suite that is to catch it: a file of ``suites/`` without ``test_``."""
     tier: Tier = "smoke"
     """The lower tier in which that suite has a test that can see it."""
-    also_full: bool = False
-    """Whether its suite's tests of the full tier run on it as well, although the smoke tier's can see it."""
+    also_full: tuple[str, ...] = ()
+    """Suites whose tests of the full tier run on it too, although a suite of the smoke tier can see it."""
     model: str = "ref:gqa"
     dtype: str = ""
     """A kv dtype or variant; the fault's own name where none is given."""
@@ -63,7 +63,13 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def suite_exists(self) -> bool:
-        return (SUITES / f"test_{self.suite}.py").is_file()
+        return _exists(self.suite)
+
+    @property
+    def full_suites(self) -> tuple[str, ...]:
+        """The suites whose tests of the full tier run on it, as far as there are such."""
+        wanted = dict.fromkeys([*([self.suite] if self.tier == "full" else []), *self.also_full])
+        return tuple(filter(_exists, wanted))
 
 
 class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,6 +120,10 @@ class Catalogue(Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_catalogue() -> Catalogue:
     return msgspec.toml.decode(CATALOGUE.read_bytes(), type=Catalogue)
+
+
+def _exists(suite: str) -> bool:
+    return (SUITES / f"test_{suite}.py").is_file()
 
 
 def target_id(model: str, candidate: str) -> str:

@@ -29,8 +29,8 @@ that the fault may have: a loss of quality or of a setting; or, for a crash and 
 gone. *At setup* says that the plugin would not even begin the suite's tests, because the engine runs
 otherwise than it was asked to; other suites have caught nothing by that, and are only counted. Too little
 evidence (`undecided`) is red, too, and has caught nothing; nor has a test that is red without the fault: on
-the baseline, or under the same kv dtype. `full` marks what only the full tier sees; of that tier each fault
-has run its own suite alone.
+the baseline, or under the same kv dtype. `full` marks what only the full tier sees; of that tier a fault
+has run its own suite alone, or the few that the catalogue names.
 """
 _RECORD = """
 Rows were recorded one by one while the suites grew, so no single run made this page: the table at its end

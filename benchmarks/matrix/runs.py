@@ -90,10 +90,11 @@ def _smoke(faults: Sequence[Fault]) -> Iterator[Run]:
 
 
 def _own(faults: Sequence[Fault]) -> Iterator[Run]:
-    """Each fault's own suite in the full tier where that is wanted, and nothing else of the tier."""
-    wanted = [fault for fault in faults if (fault.tier == "full" or fault.also_full) and fault.suite_exists]
+    """Of the full tier the suites that are wanted of each fault, mostly its own alone."""
+    wanted = [fault for fault in faults if fault.full_suites]
     for (model, baseline), group in _by_engine(wanted):
-        pairs = " or ".join(f"(test_{fault.suite}.py and [{fault.target}])" for fault in group)
+        asked = [(suite, fault.target) for fault in group for suite in fault.full_suites]
+        pairs = " or ".join(f"(test_{suite}.py and [{target}])" for suite, target in asked)
         yield Run(
             _name("own", model, baseline), "full", model, _dtypes(group), baseline, MINUTES["own"], pairs
         )
