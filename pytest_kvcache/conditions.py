@@ -68,6 +68,8 @@ def _as_texts(engine_args: Mapping[str, Json]) -> tuple[tuple[str, str], ...]:
 BATCH = Condition("batch")
 _CHUNK = {"enable_chunked_prefill": True, "max_num_batched_tokens": 64, "max_num_seqs": 64}
 """vLLM wants room in a step for one token of every sequence."""
+_WHOLE = {"enable_chunked_prefill": False, "max_num_batched_tokens": None}
+"""vLLM wants room in a step for the longest prompt, and makes it where nothing else is said."""
 _SMALL_CACHE = {"block_size": 32, "max_model_len": -1, "num_gpu_blocks_override": 32}
 """Room for 31 blocks, a sequence of 992 tokens; `max_model_len` follows. Many short prompts are admitted
 together and outgrow it; of few long ones, which grow by little, none may have to go."""
@@ -79,7 +81,7 @@ SHIPPED: Mapping[str, Condition] = {
         Condition("alone", "alone", shown_by="max_num_seqs"),
         Condition("continued", "continued", shown_by="cached_texts"),
         Condition("chunked", engine_args=_as_texts(_CHUNK), shown_by="max_num_batched_tokens"),
-        Condition("whole", engine_args=_as_texts({"enable_chunked_prefill": False})),
+        Condition("whole", engine_args=_as_texts(_WHOLE)),
         Condition("compiled", engine_args=_as_texts({"enforce_eager": False}), compiles=True),
         Condition("eager", engine_args=_as_texts({"enforce_eager": True})),
         Condition("preempted", engine_args=_as_texts(_SMALL_CACHE), shown_by="preemptions"),

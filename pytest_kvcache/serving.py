@@ -30,7 +30,7 @@ _RESOLVED: Mapping[str, str] = {
     "max_num_seqs": "max_num_seqs",
 }
 """Engine arguments, and the fields of `Provenance` that say what became of them."""
-_CHOSEN_BY_VLLM = -1
+_CHOSEN_BY_VLLM = (-1, None)
 """As an argument: whatever fits."""
 
 
@@ -69,8 +69,9 @@ def _check_possible(target: Target, condition: Condition) -> None:
 
 def _check_other_than_resolved(target: Target, condition: Condition, resolved: Provenance) -> None:
     """Raise `ConditionError` where vLLM chose for the target itself all that the condition asks for."""
-    asked = {_RESOLVED.get(name): json.loads(value) for name, value in condition.engine_args}
-    if asked and all(name and getattr(resolved, name) == value for name, value in asked.items()):
+    given = ((_RESOLVED.get(name), json.loads(value)) for name, value in condition.engine_args)
+    asked = [(name, value) for name, value in given if value is not None]
+    if asked and all(name and getattr(resolved, name) == value for name, value in asked):
         raise _served_so_anyway(target, condition)
 
 
@@ -114,7 +115,7 @@ def _resolved_otherwise(condition: Condition, served: _Served) -> str | None:
     asked.append(("kv_cache_dtype", served.plainly.kv_cache_dtype))
     for field, value in asked:
         given = getattr(_resolved(served.scores), field)
-        if value != _CHOSEN_BY_VLLM and given != value:
+        if value not in _CHOSEN_BY_VLLM and given != value:
             return f"vLLM resolved {field} {given} where it asks for {value}: that compares nothing"
     return None
 

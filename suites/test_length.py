@@ -18,6 +18,7 @@ def test_length(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, k
 def test_short_answers(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
+    _skip_without_ends(kv_baseline)
     _within(kv_limits, kv_outputs, kv_baseline)
 
 
@@ -34,7 +35,13 @@ def test_length_full(
 def test_short_answers_full(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
+    _skip_without_ends(kv_baseline)
     _within(kv_limits, kv_outputs, kv_baseline)
+
+
+def _skip_without_ends(baseline: kv.PlannedOutputs) -> None:
+    if all(output.finish_reason == "length" for each in baseline.sets for output in each.outputs):
+        pytest.skip("no answer of the baseline ends within its tokens, so that none can run past its end")
 
 
 def _within(limits: kv.Limits, outputs: kv.PlannedOutputs, baseline: kv.PlannedOutputs) -> None:

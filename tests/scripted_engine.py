@@ -43,6 +43,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from lifelike import lifelike_ids, text_of
 
@@ -85,6 +86,12 @@ class Script:
     def prompt_token_ids(self) -> tuple[int, ...]:
         return tuple(range(1, 1 + self.arguments.get("prompt_tokens", 3)))
 
+    @property
+    def scales_differ(self) -> str | None:
+        """As it reports it once outputs are written."""
+        said: dict[str, Any] = self.arguments.get("reports", {}) | self.arguments.get("reports_later", {})
+        return said.get("scales_differ")
+
     def act(self, place: str) -> None:
         """Misbehave here if that was asked for."""
         time.sleep(self.arguments.get("seconds", 0))
@@ -112,7 +119,7 @@ class Script:
             block_size=self.arguments.get("block_size", 16),
             chunked_prefill=self.arguments.get("enable_chunked_prefill", True),
             enforce_eager=self.arguments.get("enforce_eager", True),
-            max_num_batched_tokens=self.arguments.get("max_num_batched_tokens", 4096),
+            max_num_batched_tokens=self.arguments.get("max_num_batched_tokens") or 4096,
             max_num_seqs=self.arguments.get("max_num_seqs", 256),
             kv_capacity_tokens=200_000 if resolved.startswith("fp8") else 100_000,
             prefix_caching=self.arguments.get("enable_prefix_caching", True),
@@ -214,7 +221,7 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
             outputs = generate_by_turns(
                 request.prompts, lambda turn: [script.generate(p, request.sampling) for p in turn]
             )
-            return wire.Outputs(outputs, script.counts())
+            return wire.Outputs(outputs, script.counts(), script.scales_differ)
         case wire.ScoreTexts():
             script.act("scoring")
             if len(request.requests) == 1 and script.arguments.get("refuses_single_texts"):

@@ -65,6 +65,9 @@ def test_an_attention_backend_may_follow_the_kv_dtype_but_not_come_instead_of_on
     kv.assert_settings_kept(given(other), baseline())
     (found,) = lost(given(other, attention_backend="FLASH_ATTN"), baseline(attention_backend="FLASH_ATTN"))
     assert found == "attention backend: FLASHINFER, asked for was FLASH_ATTN"
+    (found,) = lost(given(other, attention_config={"backend": "FLASH_ATTN"}), baseline())
+    assert found == "attention backend: FLASHINFER, asked for was FLASH_ATTN"
+    kv.assert_settings_kept(given(other, attention_config={"use_cudnn_prefill": True}), baseline())
 
 
 def test_a_setting_that_engine_arguments_ask_for_may_differ() -> None:

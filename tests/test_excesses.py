@@ -194,7 +194,11 @@ def test_penalised_outputs_without_plain_ones_are_refused() -> None:
 
 
 def test_only_the_beginnings_of_two_texts_count() -> None:
-    one, late = output("p", prose(1)), output("p", prose(1, 60) + " " + prose(2, 60))
+    one, late = output("p", prose(1, 120)), output("p", prose(1, 60) + " " + prose(2, 60))
     assert is_unpenalised(late, one)
     assert not is_unpenalised(output("p", prose(2)), one)
-    assert not is_unpenalised(output("p", ""), output("p", ""))
+
+
+@pytest.mark.parametrize("words", [0, 3, 20])
+def test_answers_too_short_for_penalties_to_change_are_not_held_against_them(words: int) -> None:
+    assert not is_unpenalised(output("p", prose(1, words)), output("p", prose(1, words)))

@@ -22,6 +22,7 @@ ENGLISH = (
     "The harbour lay quiet in the morning, and the boats moved with the tide. A man walked along the wall, "
     "counting the gulls that sat there. He had come to buy fish for the inn, as he did every week."
 )
+LOST = {"scales_differ": "layer 0 has lost its scales"}
 MOJIBAKE = "dâ€™accord, câ€™est trÃ¨s bien, voilÃ  le garÃ§on qui mÃ¨ne sa mÃ¨re Ã  lâ€™Ã©cole du chÃ¢teau."
 
 
@@ -39,8 +40,8 @@ def counts(result: pytest.RunResult) -> dict[str, int]:
 FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "test_nonsense": ({"candidate_writes": MOJIBAKE}, ["*excess of nonsense is 1.000*"]),
     "test_length": (
-        {"candidate_ends_after": 8},
-        ["*excess of outputs cut short is 1.000*", "*smoke/*: 8 tokens, the baseline's 160*"],
+        {"ends_after": 120, "candidate_ends_after": 8},
+        ["*excess of outputs cut short is 1.000*", "*smoke/*: 8 tokens, the baseline's 120*"],
     ),
     "test_finiteness": ({"candidate_script": "zeros"}, ["*32 of 32 outputs are stuck on token 0*"]),
     "test_settings": (
@@ -69,7 +70,14 @@ def test_a_suite_fails_on_its_fault(project: pytest.Pytester, suite: str) -> Non
 
 @pytest.mark.parametrize("suite", ["test_nonsense", "test_length", "test_finiteness", "test_settings"])
 def test_a_suite_passes_on_the_healthy_twin(project: pytest.Pytester, suite: str) -> None:
-    assert counts(runs(project, suite, ECHO)) == {"passed": 2 * TESTS.get(suite, 1)}
+    healthy = ECHO | {"ends_after": 120}
+    assert counts(runs(project, suite, healthy)) == {"passed": 2 * TESTS.get(suite, 1)}
+
+
+def test_lengths_of_short_answers_are_not_judged_where_no_answer_of_the_baseline_ends(
+    project: pytest.Pytester,
+) -> None:
+    assert counts(runs(project, "test_length", ECHO)) == {"passed": 2, "skipped": 2}
 
 
 def test_a_baseline_that_knows_its_tasks_is_sound(project: pytest.Pytester) -> None:
@@ -104,20 +112,18 @@ def test_drift_is_told_by_its_kind(
 
 
 @pytest.mark.parametrize(
-    ("reports", "outcome"),
+    ("holds", "says", "outcome"),
     [
-        ({"checkpoint_scales": 0}, {"skipped": 2}),
-        ({"checkpoint_scales": None}, {"skipped": 2}),
-        ({"checkpoint_scales": 30}, {"passed": 1, "skipped": 1}),
-        (
-            {"checkpoint_scales": 30, "scales_differ": "layer 0 has lost its scales"},
-            {"failed": 1, "skipped": 1},
-        ),
+        (0, {}, {"skipped": 2}),
+        (None, {}, {"skipped": 2}),
+        (30, {}, {"passed": 1, "skipped": 1}),
+        (30, {"reports": LOST}, {"failed": 1, "skipped": 1}),
+        (30, {"reports_later": LOST}, {"failed": 1, "skipped": 1}),
     ],
-    ids=["none", "unknown", "loaded", "lost"],
+    ids=["none", "unknown", "loaded", "lost", "lost-while-generating"],
 )
 def test_scales_are_judged_where_a_checkpoint_holds_some_and_the_cache_uses_them(
-    project: pytest.Pytester, reports: dict[str, Any], outcome: dict[str, int]
+    project: pytest.Pytester, holds: int | None, says: dict[str, Any], outcome: dict[str, int]
 ) -> None:
-    result = runs(project, "test_scales", {"reports": {"checkpoint_scales": 0} | reports})
-    assert counts(result) == outcome
+    reports = {"checkpoint_scales": holds, **says.get("reports", {})}
+    assert counts(runs(project, "test_scales", says | {"reports": reports})) == outcome

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +70,10 @@ def assert_settings_kept(
         raise QualityError("\n".join(lines), (ReasonCode.SETTING_LOST,))
 
 
-def _word(value: Json) -> str:
-    return str(value).rpartition(".")[2].upper()
+def _backend(value: Json) -> str | None:
+    """Return a backend's name, given by itself or within vLLM's attention settings."""
+    named = value.get("backend") if isinstance(value, dict) else value
+    return None if named is None else str(named).rpartition(".")[2].upper()
 
 
 def _model_dtype(value: Json) -> str | None:
@@ -100,7 +103,7 @@ class _Setting:
     arguments: tuple[str, ...] = ()
     """The engine arguments by which it is asked for."""
     asked: Callable[[Json], Any] | None = None
-    """Makes of the first argument's value what the field is to be; None if that cannot be told."""
+    """Makes of an argument's value what the field is to be; None if that cannot be told."""
     is_given: Callable[[Any, Any], bool] = operator.eq
     """Whether the field's value is what `asked` made."""
     follows_dtype: bool = False
@@ -127,7 +130,7 @@ _SETTINGS = (
     _Setting(
         "attention_backend",
         ("attention_backend", "attention_config"),
-        _word,
+        _backend,
         _is_backend,
         follows_dtype=True,
     ),
@@ -179,13 +182,12 @@ def _asked_alike(setting: _Setting, one: dict[str, Json], other: dict[str, Json]
 
 def _wanted(setting: _Setting, asked: dict[str, Json]) -> Any:
     """Return what the field is to be, None if nothing that can be read was asked for."""
-    value = asked.get(setting.arguments[0]) if setting.arguments else None
-    if value is None or setting.asked is None:
-        return None
-    try:
-        return setting.asked(value)
-    except (TypeError, ValueError):
-        return None
+    for value in map(asked.get, setting.arguments):
+        if value is not None and setting.asked is not None:
+            with suppress(TypeError, ValueError):
+                if (wanted := setting.asked(value)) is not None:
+                    return wanted
+    return None
 
 
 def _remedy(setting: _Setting) -> str:

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -132,6 +133,7 @@ class ChildEngine:
         request = wire.Generate(tuple(prompts), sampling)
         reply = self._ask(request, wire.Outputs, "generating")
         self.counts = reply.counts
+        self.provenance = replace(self.provenance, scales_differ=reply.scales_differ)
         return reply.outputs
 
     def score(

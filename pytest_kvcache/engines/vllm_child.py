@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -98,7 +98,7 @@ class Server:
             raise EngineError("asked for work before it was started")
         if isinstance(request, wire.Generate):
             outputs = self._model.generate(request.prompts, request.sampling)
-            return wire.Outputs(outputs, self._model.counter.take())
+            return wire.Outputs(outputs, self._model.counter.take(), self._model.scales_differ())
         assert isinstance(request, wire.ScoreTexts)
         scores = self._model.score(
             request.requests, request.top_k, request.path, keep_prefix_cache=request.keep_prefix_cache
@@ -121,9 +121,13 @@ class VllmModel:
         self._tokenizer: Any = self.llm.get_tokenizer()
         self.seconds_to_load = time.monotonic() - began
         config = self.llm.llm_engine.vllm_config
+        model = config.model_config
+        self._model_id = model_identity(start.model_path, model.hf_config, Path(start.cache_dir))
+        self._directory = loaded_directory(start.model_path, self._model_id)
+        self._announces_scales = announces_scales(getattr(model.hf_config, "quantization_config", None))
         self.counter = Counter(self.llm)
         self._scorer = Scorer(config, lambda *work: self._batch("scoring", *work))
-        self._scorer.probe(probe_requests(self._tokenizer.encode, config.model_config.max_model_len - 1))
+        self._scorer.probe(probe_requests(self._tokenizer.encode, model.max_model_len - 1))
         self.counter.take()
 
     def _arguments(self) -> dict[str, Any]:
@@ -245,7 +249,6 @@ class VllmModel:
         import torch
         import transformers
         import vllm
-        from vllm.platforms import current_platform
 
         start = self._start
         config = self.llm.llm_engine.vllm_config
@@ -257,16 +260,11 @@ class VllmModel:
         resolved = "+".join(dtypes)
         quantized = is_quantized(resolved)
         template = getattr(self._tokenizer, "chat_template", None)
-        model_id = model_identity(start.model_path, model.hf_config, Path(start.cache_dir))
-        checkpoint_scales, scales_differ = check_scales(
-            quantized_scales(layers, times=2.0 if current_platform.is_fp8_fnuz() else 1.0),
-            loaded_directory(start.model_path, model_id),
-            announced=announces_scales(getattr(model.hf_config, "quantization_config", None)),
-        )
+        checkpoint_scales, scales_differ = self._check_scales(layers)
         return Provenance(
             model=start.spec.model,
             model_path=start.model_path,
-            model_id=model_id,
+            model_id=self._model_id,
             kv_cache_dtype=resolved,
             kv_cache_quantized=quantized,
             kv_scales=kind_of_scales(layers) if quantized else "none",
@@ -301,6 +299,16 @@ class VllmModel:
             checkpoint_scales=checkpoint_scales,
             scales_differ=scales_differ,
         )
+
+    def scales_differ(self) -> str | None:
+        """Say where the kv scales are not the checkpoint's by now: weights may have come again meanwhile."""
+        return self._check_scales(self._attention_layers())[1]
+
+    def _check_scales(self, layers: Iterable[Layer]) -> tuple[int | None, str | None]:
+        from vllm.platforms import current_platform
+
+        scales = quantized_scales(layers, times=2.0 if current_platform.is_fp8_fnuz() else 1.0)
+        return check_scales(scales, self._directory, announced=self._announces_scales)
 
     def _attention_layers(self) -> list[Layer]:
         """Return every attention layer as vLLM built it."""

@@ -66,6 +66,8 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 class Outputs(msgspec.Struct, tag=True, frozen=True):
     outputs: tuple[Output, ...]
     counts: Counts = Counts()
+    scales_differ: str | None = None
+    """Where the engine's kv scales are not the checkpoint's, once the outputs are written."""
 
 
 class Scores(msgspec.Struct, tag=True, frozen=True):

@@ -27,9 +27,9 @@ def repetition_excess(candidate: Iterable[Output], baseline: Iterable[Output]) -
 
 
 def is_unpenalised(penalised: Output, plain: Output) -> bool:
-    """Whether the output under a penalty begins, for all that is seen, as the same prompt's without one."""
-    n = min(len(penalised.token_ids), len(plain.token_ids), BEGINNING)
-    return n > 0 and penalised.token_ids[:n] == plain.token_ids[:n]
+    """Whether the output under a penalty begins as the same prompt's without one; short ones tell nothing."""
+    ours, theirs = (output.token_ids[:BEGINNING] for output in (penalised, plain))
+    return len(ours) == BEGINNING and ours == theirs
 
 
 def pair_outputs(candidate: Iterable[Output], baseline: Iterable[Output]) -> Iterator[tuple[Output, Output]]:

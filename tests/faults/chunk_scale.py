@@ -1,4 +1,4 @@
-"""Later pieces of a prompt write their keys with half the scale; a prompt in one piece is fine.
+"""Later pieces of a prompt write their keys with twice the scale; a prompt in one piece is fine.
 
 Imitates vllm-project/vllm#4381 and #7714: chunked prefill over an fp8 cache differs from whole.
 """

@@ -1,8 +1,8 @@
 """vLLM's own ``reload_weights`` brings the checkpoint back while the engine runs, with scales of 1.0.
 
 Imitates sgl-project/sglang#39942 and vllm-project/vllm#57163, where weights come back after a sleep, and
-trainers that send new weights to an engine whose calibration they do not have. What the engine resolved at
-its start was right.
+trainers that send new weights to an engine whose calibration they do not have. The plugin probes an engine
+(64 steps) before it asks what was resolved, and so long all is right.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from faults.patching import Fault, around
 
 __all__ = ["Fault"]
 
-STEPS = 40
+STEPS = 150
 _steps = count(1)
 
 
