@@ -122,7 +122,7 @@ def test_a_control_that_turns_red_is_named_with_its_reason() -> None:
     ("body", "properties", "red"),
     [
         ('<failure message="pytest_kvcache.errors.QualityError: 9 of 32 loop"/>', "", "quality"),
-        ('<error message="failed on setup with &quot;vLLM ended&quot;"/>', "", "engine"),
+        ('<failure message="worker &apos;gw0&apos; crashed while running"/>', "", None),
         ('<failure message="TypeError: no such thing"/>', "", None),
         ('<error message="failed on setup with &quot;TypeError: nothing&quot;"/>', "", None),
         ('<failure message="gqa-loop: fail"/>', '<property name="kv_reasons" value="kld"/>', "quality"),
@@ -203,6 +203,22 @@ def test_an_engine_that_the_plugin_would_not_judge_is_caught_at_setup_where_that
     assert "| yes: test_degeneration, at setup |" in written(either, refused)
 
 
+def test_an_engine_that_ended_by_something_else_has_caught_nothing() -> None:
+    fault = msgspec.structs.replace(FAULT, red_by="engine", says="SIGKILL")
+    died, fell = (
+        msgspec.structs.replace(outcome("degeneration", f"it was killed by {signal}"), red="engine")
+        for signal in ("SIGKILL", "SIGSEGV")
+    )
+    assert "| yes: test_degeneration |" in written(fault, died)
+    assert "| **no**: failed" in written(fault, fell)
+
+
+def test_a_fault_beside_a_baseline_that_is_broken_itself_is_told_so() -> None:
+    caught = outcome("degeneration", "QualityError: it loops")
+    broken = outcome("baseline", "QualityError: it loops, too", "gqa-auto")
+    assert "| yes: test_degeneration; its baseline is red, too |" in written(FAULT, caught, broken)
+
+
 def test_tests_of_either_tier_and_those_of_candidates_are_read_from_the_suites() -> None:
     smoke, full = ({test.name: test for test in suite_tests(tier)} for tier in ("smoke", "full"))
     assert smoke.keys() & full.keys() == set()
@@ -238,8 +254,11 @@ def test_repetitions_are_counted_apart_and_their_alarms_told(tmp_path: Path) -> 
         keep(Recorded("run", "smoke", date(2026, 1, 1), 60.0, 1.5, found, seed), record)
     text = page(Catalogue((), (control,)), read_record(record))
     assert "| `gqa-fp8` | smoke | 1 of 19 | test_" in text
-    assert "| `gqa-fp8` | smoke | 2 | 50% [9%, 91%] | 1 | 0 | 1: tasks (`QualityError: lost`) |" in text
-    assert "| `gqa-fp8` | full | not run | - | - | - | - |" in text
+    assert (
+        "| `gqa-fp8` | smoke | 2 | not noted | 50% [9%, 91%] | 1 | 0 | 1: tasks (`QualityError: lost`) |"
+        in text
+    )
+    assert "| `gqa-fp8` | full | not run | - | - | - | - | - |" in text
 
 
 def test_a_repetition_of_which_nothing_passed_is_not_without_an_alarm(tmp_path: Path) -> None:
@@ -248,7 +267,7 @@ def test_a_repetition_of_which_nothing_passed_is_not_without_an_alarm(tmp_path: 
     skipped = msgspec.structs.replace(outcome("tasks", None, "gqa-fp8"), state="skipped")
     keep(Recorded("run", "smoke", date(2026, 1, 1), 60.0, 1.5, (skipped,), 1), record)
     text = page(Catalogue((), (control,)), read_record(record))
-    assert "| `gqa-fp8` | smoke | 1 | 0% [0%, 79%] | 0 | 1 | - |" in text
+    assert "| `gqa-fp8` | smoke | 1 | not noted | 0% [0%, 79%] | 0 | 1 | - |" in text
 
 
 SETS = {name: load_prompt_set(name) for name in shipped_prompt_sets()}

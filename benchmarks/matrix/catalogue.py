@@ -20,7 +20,7 @@ Tier = Literal["smoke", "full"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
 RedBy = Literal["quality", "engine", "any"]
 """What a test must fail by to have caught a fault: a loss of quality or of a setting, an engine that is gone,
-or any judgement, also the plugin's own before the test began."""
+or any judgement of an engine that runs, also the plugin's own before the test began."""
 
 
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +44,8 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     twin: str = ""
     """A kv dtype under which the model is red without the fault: what is red there has caught nothing."""
     red_by: RedBy = "quality"
+    says: str = ""
+    """What a failure's message must hold to have been caused by it; any will do where it is empty."""
 
     @property
     def healthy(self) -> tuple[str, ...]:

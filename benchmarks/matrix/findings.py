@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from matrix.catalogue import Fault, SuiteTest, Tier
+from matrix.catalogue import TIERS, Fault, SuiteTest, Tier, target_id
 from matrix.outcomes import Outcome, Recorded
 
 
@@ -34,9 +34,16 @@ class Findings:
             outcome
             for outcome in self.of(fault.target, tier)
             if outcome.caught(fault.red_by)
+            and fault.says in outcome.message
             and (outcome.suite, outcome.test) not in red
             and not (fault.healthy and outcome.is_of_baseline)
         ]
+
+    def has_red_baseline(self, fault: Fault) -> bool:
+        """Whether the baseline that a fault was held against is unfit for that, by the suite on baselines."""
+        baseline = target_id(fault.model, fault.baseline)
+        found = (o for tier in TIERS for o in self.of(baseline, tier) if o.suite == "baseline")
+        return fault.suite != "baseline" and any(o.state == "failed" for o in found)
 
     def caught_by(self, fault: Fault, tier: Tier) -> list[str]:
         """Return the suites that caught a fault in a tier, by name."""

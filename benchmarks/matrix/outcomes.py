@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -25,8 +24,6 @@ NO_JUDGEMENT = frozenset({"engine-failed", "too-little-evidence", "noise", "unde
 """Reasons by which nothing was found: it could not be judged."""
 OF_BASELINE = "baseline-"
 """How reasons begin that are about the baseline and say nothing of the candidate."""
-_PYTHON_ERROR = re.compile(r'(failed on \w+ with ")?[\w.]*(Error|Exception): ')
-"""How pytest opens with an exception. The plugin's own, but for losses of quality, are one plain line."""
 
 
 class Outcome(Struct, frozen=True):
@@ -52,7 +49,7 @@ class Outcome(Struct, frozen=True):
 
     def caught(self, by: RedBy) -> bool:
         if by == "any":
-            return self.red in ("quality", "engine", "refused")
+            return self.red in ("quality", "refused")
         return self.red == by
 
 
@@ -148,7 +145,7 @@ def _red(message: str, properties: dict[str, str]) -> Red | None:
         return "quality"
     if error := properties.get("kv_error"):
         return "engine" if error == "EngineError" else "refused"
-    return None if _PYTHON_ERROR.match(message) else "engine"
+    return None
 
 
 def _engine_minutes(report: Path) -> float:

@@ -15,22 +15,29 @@ from pytest_kvcache.measures.paired import share_interval
 PAGE = ROOT / "docs" / "matrix.md"
 FAULTS = ("fault", "class", "imitates", "injected how", "own suite", "caught by it", "others", "smoke tier")
 CONTROLS = ("control", "tier", "green tests", "others")
-REPETITIONS = ("control", "tier", "repetitions", "without an alarm", "tests passed", "skipped", "alarms")
+REPETITIONS = (
+    *("control", "tier", "repetitions", "at commits"),
+    *("without an alarm", "tests passed", "skipped", "alarms"),
+)
 TESTS = ("test", "tier", "caught")
 RUNS = ("run", "day", "commit", "workers", "minutes", "engine minutes")
+AT_SETUP = ", at setup"
 NAMED = 3
 """Faults that are named of those that a test has caught, where they are no more."""
 _HEAD = """\
 # The matrix
 
-Written by `make matrix`. Every fault is injected into real vLLM on a CPU, in the candidate only, and the
-suites run on it beside its healthy baseline. A suite has caught a fault if a test of it is red for a reason
-that the fault may have: a loss of quality or of a setting; or, for a crash and a refusal, an engine that is
-gone. *At setup* says that the plugin would not even begin the suite's tests, because the engine runs
-otherwise than it was asked to; other suites have caught nothing by that, and are only counted. Too little
-evidence (`undecided`) is red, too, and has caught nothing; nor has a test that is red without the fault: on
-the baseline, or under the same kv dtype. `full` marks what only the full tier sees; of that tier a fault
-has run its own suite alone, or the few that the catalogue names.
+Written by `make matrix`. Every fault is injected into real vLLM on a CPU, and the suites run on it beside a
+baseline without it; only faults of baselines are in both. Where the suite on baselines finds that other one
+broken as well, the row says so: a verdict beside it is void, whatever single tests see.
+
+A suite has caught a fault if a test of it is red for a reason that the fault may have: a loss of quality or
+of a setting; or, for a crash and a refusal, an engine that is gone, with the fault's own message. *At setup*
+says that the plugin would not even begin the suite's tests, because the engine runs otherwise than it was
+asked to; other suites have caught nothing by that, and are only counted. Too little evidence (`undecided`) is
+red, too, and has caught nothing; nor has a test that is red without the fault: on the baseline, or under the
+same kv dtype. `full` marks what only the full tier sees; of that tier a fault has run its own suite alone, or
+the few that the catalogue names.
 """
 _RECORD = """
 Rows were recorded one by one while the suites grew, so no single run made this page: the table at its end
@@ -57,10 +64,11 @@ control, *not run* one that is, and of which nothing is recorded yet.
 _REPETITIONS = """
 ## Healthy controls again, on other prompts
 
-Each repetition draws other prompts, and another order, for every set (`benchmarks/matrix/redrawn.py`), and
-asks both engines anew. An alarm is any red test, or a repetition in which none passed. Repetitions of a
-control share prompts with one another, so the 95 % interval (Wilson) takes them for more independent than
-they are.
+Each repetition asks both engines anew, every set in another order. Sets of the smoke tier take their prompts
+from the full tier; those of the full tier, and the few that have no counterpart there, leave out an eighth of
+their own (`benchmarks/matrix/redrawn.py`). An alarm is any red test, or a repetition in which none passed.
+Repetitions of a control share prompts with one another, so the 95 % interval (Wilson) takes them for more
+independent than they are.
 """
 
 
@@ -93,9 +101,12 @@ def _tally(faults: Sequence[Fault], findings: Findings) -> Iterator[str]:
     tried = [fault for fault in faults if _own_suite(fault, findings) != "not run"]
     own = sum(_own_suite(fault, findings).startswith("yes") for fault in tried)
     smoke = sum(bool(findings.caught_by(fault, "smoke")) for fault in tried)
+    at_setup = sum(_own_suite(fault, findings).endswith(AT_SETUP) for fault in tried)
+    beside = sum(findings.has_red_baseline(fault) for fault in tried)
     yield (
         f"Of {len(faults)} faults {len(tried)} have been tried: {own} are caught by their own suite, and "
-        f"{smoke} by the smoke tier."
+        f"{smoke} by the smoke tier. Of these {at_setup} are refused before their suite begins, and {beside} "
+        "stand beside a baseline that is broken, too."
     )
 
 
@@ -182,8 +193,9 @@ def _own_suite(fault: Fault, findings: Findings) -> str:
     if not fault.suite_exists:
         return "not covered: no such suite"
     if caught := [o for tier in TIERS for o in findings.catches(fault, tier) if o.suite == fault.suite]:
-        at_setup = ", at setup" * all(outcome.red == "refused" for outcome in caught)
-        return f"yes: {', '.join(sorted({outcome.test for outcome in caught}))}{at_setup}"
+        at_setup = AT_SETUP * all(outcome.red == "refused" for outcome in caught)
+        broken = "; its baseline is red, too" * findings.has_red_baseline(fault)
+        return f"yes: {', '.join(sorted({outcome.test for outcome in caught}))}{broken}{at_setup}"
     own = [o for o in findings.of(fault.target, fault.tier) if o.suite == fault.suite]
     return f"**no**: {_why(own)}" if own else "not run"
 
@@ -253,7 +265,7 @@ def _repeats(run: Recorded, target: str, tier: Tier) -> bool:
 
 def _repetition_row(target: str, tier: Tier, runs: Sequence[Recorded]) -> list[str]:
     if not runs:
-        return [code_span(target), tier, "not run", *["-"] * 4]
+        return [code_span(target), tier, "not run", *["-"] * (len(REPETITIONS) - 3)]
     alarms = [(run.seed, found) for run in runs for found in run.outcomes if found.state == "failed"]
     states = Counter(found.state for run in runs for found in run.outcomes)
     green = [run for run in runs if {found.state for found in run.outcomes} - {"skipped"} == {"passed"}]
@@ -262,6 +274,7 @@ def _repetition_row(target: str, tier: Tier, runs: Sequence[Recorded]) -> list[s
         code_span(target),
         tier,
         str(len(runs)),
+        ", ".join(sorted({code_span(run.commit) if run.commit else "not noted" for run in runs})),
         f"{quiet.value:.0%} [{quiet.low:.0%}, {quiet.high:.0%}]",
         str(states["passed"]),
         str(states["skipped"]),
