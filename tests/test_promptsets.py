@@ -10,7 +10,7 @@ from verdict_samples import prompt_set
 
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.prompts.needles import LONGEST, SHORTEST_LIMIT, long_prompts
-from pytest_kvcache.promptsets import PromptSource, own_sets
+from pytest_kvcache.promptsets import OwnPrompts, PromptSource, own_sets
 from pytest_kvcache.records import Prompt, PromptSet, Sampling
 
 TASKS = PromptSet("tasks", tuple(Prompt(f"t{i:02}", "sum", text=f"{i} is", answer=str(i)) for i in range(4)))
@@ -18,7 +18,7 @@ TASKS = PromptSet("tasks", tuple(Prompt(f"t{i:02}", "sum", text=f"{i} is", answe
 
 @pytest.mark.parametrize(("name", "replaced"), [("smoke", False), ("smoke-tasks", True)])
 def test_a_teams_tasks_take_the_place_of_tasks_alone(name: str, replaced: bool) -> None:
-    loaded = PromptSource(own=(TASKS,)).load(name, Path(), None)
+    loaded = PromptSource(own=(OwnPrompts(TASKS),)).load(name, Path(), None)
     assert (loaded.prompts == TASKS.prompts) is replaced
 
 
@@ -30,7 +30,7 @@ def test_a_teams_other_prompts_leave_tasks_and_what_is_made_for_a_purpose_alone(
     name: str, replaced: bool
 ) -> None:
     own = prompt_set(4)
-    assert (PromptSource(own=(own,)).load(name, Path(), None).prompts == own.prompts) is replaced
+    assert (PromptSource(own=(OwnPrompts(own),)).load(name, Path(), None).prompts == own.prompts) is replaced
 
 
 def test_a_teams_tasks_and_other_prompts_each_take_their_place_in_one_run(tmp_path: Path) -> None:
@@ -56,6 +56,68 @@ def test_two_files_of_a_kind_are_refused(tmp_path: Path, answer: str, kind: str)
     assert str(caught.value) == (
         f"--kv-prompts: {files[0]} and {files[1]} both hold prompts {kind} answers: put them into one file"
     )
+
+
+def own_source(folder: Path, header: str, answer: str = "", max_tokens: int | None = None) -> PromptSource:
+    """Return where a run takes its sets from that was given one prompt below this header."""
+    file = folder / "own.jsonl"
+    file.write_text(f'{{"sampling": {header}}}\n{{"text": "Two"{answer}}}\n')
+    return PromptSource(own=own_sets([file]), max_tokens=max_tokens)
+
+
+@pytest.mark.parametrize("name", ["smoke-tasks", "full-tasks"])
+def test_what_the_header_of_own_tasks_says_about_sampling_holds_for_them(tmp_path: Path, name: str) -> None:
+    source = own_source(tmp_path, '{"max_tokens": 200, "stop": ["###"]}', ', "answer": "2"', max_tokens=400)
+    assert source.load(name, Path(), None).sampling == Sampling(max_tokens=200, stop=("###",))
+
+
+def test_what_the_header_of_own_prompts_leaves_open_stays_as_each_shipped_set_has_it(tmp_path: Path) -> None:
+    source = own_source(tmp_path, '{"stop": ["###"]}')
+    assert source.load("smoke", Path(), None).sampling == Sampling(max_tokens=160, stop=("###",))
+    assert source.load("smoke-penalised", Path(), None).sampling == Sampling(
+        max_tokens=128, repetition_penalty=1.1, stop=("###",)
+    )
+
+
+@pytest.mark.parametrize(("option", "marker", "tokens"), [(None, None, 40), (None, 8, 8), (400, 8, 400)])
+def test_a_marker_wins_over_the_header_of_own_prompts_and_the_option_over_both(
+    tmp_path: Path, option: int | None, marker: int | None, tokens: int
+) -> None:
+    source = own_source(tmp_path, '{"max_tokens": 40}', max_tokens=option)
+    assert source.load("smoke", Path(), marker).sampling.max_tokens == tokens
+
+
+def test_own_prompts_with_other_sampling_are_another_set(tmp_path: Path) -> None:
+    keys = {
+        own_source(tmp_path, header, ', "answer": "2"').load("smoke-tasks", Path(), None).key
+        for header in ("{}", '{"stop": ["###"]}', '{"max_tokens": 200}')
+    }
+    assert len(keys) == 3
+
+
+def test_the_header_of_own_prompts_changes_nothing_of_sets_whose_place_they_do_not_take(
+    tmp_path: Path,
+) -> None:
+    source = own_source(tmp_path, '{"max_tokens": 200}', ', "answer": "2"')
+    for name in ("smoke", "smoke-stops", "smoke-turns"):
+        assert source.load(name, Path(), None) == PromptSource().load(name, Path(), None)
+
+
+def test_penalties_in_the_header_of_own_prompts_are_refused_for_the_sets_differ_by_them(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        own_source(tmp_path, '{"repetition_penalty": 1.2}')
+    assert str(caught.value) == (
+        f"--kv-prompts: the header of {tmp_path / 'own.jsonl'} sets repetition_penalty, in which the shipped "
+        "sets differ: leave that out, or name the file in the marker of a test of your own"
+    )
+
+
+def test_penalties_in_the_header_of_own_tasks_hold(tmp_path: Path) -> None:
+    source = own_source(tmp_path, '{"repetition_penalty": 1.2}', ', "answer": "2"')
+    sampling = source.load("smoke-tasks", Path(), None).sampling
+    assert sampling == Sampling(max_tokens=32, repetition_penalty=1.2)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.prompts._lines import Header, Row, read_rows
@@ -51,6 +51,15 @@ def is_fixed(name: str) -> bool:
     """Whether a shipped set is made for a purpose, so that a team's own prompts cannot take its place."""
     first = read_rows(_find(name, None))[0]
     return first.is_header and first.header().fixed
+
+
+def given_sampling(name_or_path: str) -> dict[str, Any]:
+    """Return what a set's header says about sampling; what it leaves open is not there.
+
+    Raises UsageError as :func:`load_prompt_set` does.
+    """
+    rows = read_rows(_find(name_or_path, None))
+    return rows[0].header().sampling.given() if rows and rows[0].is_header else {}
 
 
 def _find(name_or_path: str, base_dir: Path | None) -> Path:

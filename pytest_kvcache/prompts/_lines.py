@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -43,9 +43,13 @@ class SamplingFields(msgspec.Struct, forbid_unknown_fields=True):
     ignore_eos: bool | UnsetType = UNSET
     seed: int | UnsetType = UNSET
 
+    def given(self) -> dict[str, Any]:
+        """Return what the header says, without what it leaves open."""
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in fields.items() if value is not UNSET}
+
     def record(self) -> Sampling:
-        given = {name: getattr(self, name) for name in self.__struct_fields__}
-        return Sampling(**{name: value for name, value in given.items() if value is not UNSET})
+        return Sampling(**self.given())
 
 
 class Header(msgspec.Struct, forbid_unknown_fields=True):
