@@ -22,6 +22,7 @@ from typing import Any
 from pytest_kvcache.dtypes import canonical_dtype, check_runnable, cpu_name, is_quantized, kernel_flags
 from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.attention import Layer, kind_of_scales, quantized_scales, read_layers
+from pytest_kvcache.engines.chat import Chat
 from pytest_kvcache.engines.identity import model_identity, text_hash
 from pytest_kvcache.engines.kv_scales import announces_scales, check_scales
 from pytest_kvcache.engines.model_files import loaded_directory
@@ -30,7 +31,6 @@ from pytest_kvcache.engines.vllm_counts import Counter
 from pytest_kvcache.engines.vllm_scoring import Scorer, following_arguments, probe_requests
 from pytest_kvcache.errors import EngineError, KvCacheError
 from pytest_kvcache.records import (
-    Message,
     Output,
     Prompt,
     Provenance,
@@ -119,6 +119,7 @@ class VllmModel:
         self._platform = str(current_platform.device_type)
         self.llm: Any = vllm.LLM(**self._arguments())
         self._tokenizer: Any = self.llm.get_tokenizer()
+        self._chat = Chat(self._tokenizer)
         self.seconds_to_load = time.monotonic() - began
         config = self.llm.llm_engine.vllm_config
         model = config.model_config
@@ -158,7 +159,7 @@ class VllmModel:
         return generate_by_turns(prompts, lambda turn: self._generate_turn(turn, parameters))
 
     def _generate_turn(self, prompts: Sequence[Prompt], parameters: Any) -> tuple[Output, ...]:
-        inputs = [self._prompt_token_ids(prompt) for prompt in prompts]
+        inputs = [self._chat.token_ids(prompt) for prompt in prompts]
         self._check_lengths(inputs, parameters.max_tokens)
         results = self._batch("generating", inputs, parameters, parameters.max_tokens)
         return tuple(
@@ -230,20 +231,6 @@ class VllmModel:
             yield
         finally:
             del engine.step
-
-    def _prompt_token_ids(self, prompt: Prompt) -> list[int]:
-        if prompt.text is not None:
-            ids = self._tokenizer.encode(prompt.text)
-        elif getattr(self._tokenizer, "chat_template", None):
-            ids = self._tokenizer.apply_chat_template(
-                [{"role": m.role, "content": m.content} for m in prompt.messages],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-            )
-        else:
-            ids = self._tokenizer.encode(_as_dialogue(prompt.messages))
-        return [int(token) for token in ids]
 
     def provenance(self) -> Provenance:
         import torch
@@ -390,11 +377,6 @@ def _device_name(kind: str) -> str:
 
         return str(current_platform.get_device_name())
     return cpu_name()
-
-
-def _as_dialogue(messages: Sequence[Message]) -> str:
-    """Write a conversation for a base model, which has no chat template."""
-    return "\n".join([*(f"{m.role.capitalize()}: {m.content}" for m in messages), "Assistant:"])
 
 
 def _peak_rss_bytes() -> int:
