@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_kvcache.records import Json, Manner
+from pytest_kvcache.records import CHAT_TEMPLATE_KWARGS, Json, Manner
 
-NOT_A_CONDITIONS = ("kv_cache_dtype", "model", "revision")
+NOT_A_CONDITIONS = ("kv_cache_dtype", "model", "revision", CHAT_TEMPLATE_KWARGS)
 """Engine arguments that make another target, not another condition of the same."""
 _COMPILERS = ("c++", "g++", "clang++")
 

@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 
 from pytest_kvcache.dtypes import ALIASES, KNOWN_DTYPES, canonical_dtype
 from pytest_kvcache.errors import UsageError
-from pytest_kvcache.records import QUALITY_CODES, Json, ReasonCode
+from pytest_kvcache.records import CHAT_TEMPLATE_KWARGS, QUALITY_CODES, Json, ReasonCode
 
 Margin = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -32,6 +32,14 @@ _T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NOT_A_VARIANTS = ("kv_cache_dtype", "model", "revision")
 """Engine arguments that a variant does not set: it has a field for the first, a run for the others."""
+_NOT_A_TEMPLATES = frozenset(
+    {
+        "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents",
+        "max_length", "messages", "padding", "return_assistant_tokens_mask", "return_dict",
+        "return_tensors", "tokenize", "tokenizer_kwargs", "tools", "truncation",
+    }
+)  # fmt: skip
+"""Arguments of ``apply_chat_template`` that decide what comes of it and not what the template says."""
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,6 +173,11 @@ class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name in _NOT_A_VARIANTS:
             if name in self.engine_args:
                 raise ValueError(f"engine_args may not hold {name}")
+        if CHAT_TEMPLATE_KWARGS in self.engine_args:
+            raise ValueError(
+                f"engine_args may not hold {CHAT_TEMPLATE_KWARGS}, or the baseline would be asked something "
+                f'else: give them to the model, as [{CHAT_TEMPLATE_KWARGS}."MODEL"]'
+            )
         try:
             json.dumps(self.engine_args)
         except TypeError as error:
@@ -205,10 +218,16 @@ class Policy(Struct, frozen=True, kw_only=True):
     limits_by_model: dict[str, Limits] = {}
     variants: dict[str, Variant] = {}
     known_bad: tuple[KnownBad, ...] = ()
+    chat_template_kwargs: dict[str, dict[str, Any]] = {}
 
     def limits_for(self, model: str) -> Limits:
         """Return the limits that hold for ``model``, named as in ``--kv-models``."""
         return self.limits_by_model.get(model, self.limits)
+
+    def template_arguments(self, model: str) -> tuple[tuple[str, str], ...]:
+        """Return what ``model``'s chat template is told, as an engine argument; none if it is not named."""
+        told = self.chat_template_kwargs.get(model)
+        return ((CHAT_TEMPLATE_KWARGS, json.dumps(told, sort_keys=True)),) if told else ()
 
     def known_bad_for(self, model: str, label: str) -> KnownBad | None:
         """Return the declaration for a model under a variant (by its name) or kv dtype (any spelling)."""
@@ -222,6 +241,10 @@ class _File(Struct, forbid_unknown_fields=True):
     limits: dict[str, Any] = {}
     variants: dict[str, Variant] = {}
     known_bad: list[KnownBad] = []
+    chat_template_kwargs: Annotated[
+        dict[str, dict[str, Any]],
+        Meta(description="What a model's chat template is told, by the model's name."),
+    ] = {}
 
 
 def load_policy(path: Path) -> Policy:
@@ -265,6 +288,7 @@ def _policy(table: Mapping[str, Any]) -> Policy:
     by_model = {name: value for name, value in file.limits.items() if isinstance(value, dict)}
     _check_variants(file.variants)
     _check_distinct(file.known_bad)
+    _check_template_arguments(file.chat_template_kwargs)
     return Policy(
         limits=_convert(common, Limits, "$.limits"),
         limits_by_model={
@@ -273,6 +297,7 @@ def _policy(table: Mapping[str, Any]) -> Policy:
         },
         variants=file.variants,
         known_bad=tuple(file.known_bad),
+        chat_template_kwargs=file.chat_template_kwargs,
     )
 
 
@@ -294,6 +319,19 @@ def _check_variants(variants: Mapping[str, Variant]) -> None:
             raise msgspec.ValidationError(
                 f"a variant's name is letters, digits, `.`, `_` and `-` (at $.variants.{json.dumps(name)})"
             )
+
+
+def _check_template_arguments(by_model: Mapping[str, Mapping[str, Any]]) -> None:
+    for model, told in by_model.items():
+        place = f"(at $.{CHAT_TEMPLATE_KWARGS}.{json.dumps(model)})"
+        if "*" in model:
+            raise msgspec.ValidationError(f"a model must be one name: wildcards are not understood {place}")
+        if wrong := sorted(_NOT_A_TEMPLATES & told.keys()):
+            raise msgspec.ValidationError(f"a chat template is not told {', '.join(wrong)} {place}")
+        try:
+            json.dumps(told, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise msgspec.ValidationError(f"its values must be JSON values: {error} {place}") from None
 
 
 def _check_distinct(entries: Sequence[KnownBad]) -> None:

@@ -13,6 +13,7 @@ from pytest_kvcache.dtypes import canonical_dtype
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.options import DEFAULT_BASELINE, DEFAULT_GOLDEN_DIR, DEFAULT_REPORT, DEFAULT_TIMEOUT
 from pytest_kvcache.prompts.needles import LONGEST_LIMIT, SHORTEST_LIMIT
+from pytest_kvcache.records import CHAT_TEMPLATE_KWARGS
 from pytest_kvcache.redact import is_secret_name
 from pytest_kvcache.surroundings import is_ci
 
@@ -202,6 +203,11 @@ def _engine_args(lines: list[str]) -> tuple[tuple[str, str], ...]:
         if name in ("model", "kv_cache_dtype"):
             raise UsageError(
                 f"--kv-engine-arg={name}=... is set by --kv-models and --kv-dtypes: leave it out here"
+            )
+        if name == CHAT_TEMPLATE_KWARGS:
+            raise UsageError(
+                f"--kv-engine-arg={name}=... is no argument of an engine: give it to the model in the "
+                f'policy, as [{name}."MODEL"]'
             )
         if is_secret_name(name):
             raise UsageError(

@@ -110,7 +110,7 @@ def _check_distinct(targets: Sequence[Target]) -> None:
 
 def _target(model: str, model_name: str, name: str, settings: Settings, policy: Policy) -> Target:
     variant: Variant | None = policy.variants.get(name)
-    arguments = dict(settings.engine_args)
+    arguments = dict(settings.engine_args) | dict(policy.template_arguments(model))
     baseline_spec = _spec(model, settings.baseline_dtype, arguments)
     if settings.is_baseline_golden:
         baseline_spec = replace(baseline_spec, golden=baseline_spec.kv_cache_dtype)

@@ -7,7 +7,7 @@ from shipped_prompts import SHIPPED
 
 pytest.importorskip("jinja2")
 
-from chat_templates import CHATML, GEMMA_2, MISTRAL_1, TemplatedTokenizer
+from chat_templates import CHATML, GEMMA_2, MISTRAL_1, QWEN_3, TemplatedTokenizer
 
 from pytest_kvcache.engines.chat import Chat
 from pytest_kvcache.errors import EngineError
@@ -17,10 +17,10 @@ SYSTEM = Message("system", "Answer in verse.")
 TALK = (Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Bye"))
 
 
-def read(template: str | None, *messages: Message) -> str:
-    """Return what a model with this template reads of a conversation."""
+def read(template: str | None, *messages: Message, **told: object) -> str:
+    """Return what a model with this template, which is told this, reads of a conversation."""
     prompt = Prompt("p", "chat", messages=messages)
-    return "".join(map(chr, Chat(TemplatedTokenizer(template)).token_ids(prompt)))
+    return "".join(map(chr, Chat(TemplatedTokenizer(template), told).token_ids(prompt)))
 
 
 def test_a_text_stands_as_it_is_whatever_the_template() -> None:
@@ -32,6 +32,23 @@ def test_a_conversation_is_put_into_the_models_template() -> None:
     assert read(CHATML, SYSTEM, TALK[0]) == (
         "<|im_start|>system\nAnswer in verse.<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_template_is_told_what_the_policy_says() -> None:
+    silent, thinking = read(QWEN_3, TALK[0], enable_thinking=False), read(QWEN_3, TALK[0])
+    assert silent == f"{thinking}<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "told"), [(QWEN_3, "thinking"), (CHATML, "enable_thinking"), (None, "x")]
+)
+def test_what_a_template_does_not_ask_for_is_refused(template: str | None, told: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        read(template, TALK[0], **{told: False})
+    assert str(caught.value) == (
+        f"the model's chat template knows no {told}: correct chat_template_kwargs in the policy, or leave "
+        "that out"
     )
 
 

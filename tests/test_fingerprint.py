@@ -69,6 +69,7 @@ def test_what_is_hidden_beside_a_model_is_none_of_it(
         {"kv_cache_dtype": "auto"},
         {"revision": "other"},
         {"engine_args": (("max_num_seqs", "8"),)},
+        {"engine_args": (("chat_template_kwargs", '{"enable_thinking": false}'),)},
         {"program": "another"},
     ],
     ids=lambda changes: next(iter(changes)),

@@ -157,6 +157,10 @@ class TestUsageErrors:
             ((*GATE, "--kv-context=100"), "--kv-context=100 is out of range: give 400 to 200000 tokens"),
             ((*GATE, "--kv-context=long"), "--kv-context=long is not a positive whole number*"),
             ((*GATE, "--kv-timeout=soon"), "--kv-timeout=soon is not a positive number*"),
+            (
+                (*GATE, "--kv-engine-arg=chat_template_kwargs={}"),
+                "--kv-engine-arg=chat_template_kwargs=... is no argument of an engine*in the policy*",
+            ),
             ((*GATE, "--kv-prompts=none.jsonl"), "--kv-prompts: there is no file *none.jsonl*"),
             ((*GATE, "--kv-prompts="), "--kv-prompts is given but empty*"),
             ((*GATE, "--kv-policy=none.toml"), "--kv-policy: there is no file *none.toml*"),

@@ -41,6 +41,9 @@ dtype = "k-high"
 codes = ["same-top"]
 why = "only half mended"
 link = "https://example.org/issues/1"
+
+[chat_template_kwargs."Qwen/Qwen3-8B"]
+enable_thinking = false
 """
 
 
@@ -85,6 +88,13 @@ def test_variants_have_a_dtype_and_engine_arguments(write: Any) -> None:
     variant = load_policy(write(FULL)).variants["k-high"]
     assert variant.kv_cache_dtype == "fp8"
     assert variant.engine_args == {"kv_cache_dtype_skip_layers": ["0", "27"], "enforce_eager": True}
+
+
+def test_a_chat_template_is_told_what_stands_below_its_models_name(write: Any) -> None:
+    policy = load_policy(write(FULL))
+    told = (("chat_template_kwargs", '{"enable_thinking": false}'),)
+    assert policy.template_arguments("Qwen/Qwen3-8B") == told
+    assert policy.template_arguments("Qwen/Qwen3-4B") == ()
 
 
 @pytest.mark.parametrize(
@@ -145,6 +155,24 @@ WRONG = {
     ),
     "date as text": ("2030-01-31", '"2030-01-31"', "got `str` (at $.known_bad[0].expires)"),
     "declared twice": ('dtype = "k-high"', 'dtype = "fp8_e4m3"', "is declared already by $.known_bad[0]"),
+    "template without a model": (
+        '."Qwen/Qwen3-8B"]',
+        "]",
+        "Expected `object`, got `bool` (at $.chat_template_kwargs[...])",
+    ),
+    "template of a wildcard": (
+        "Qwen3-8B",
+        "Qwen3-*",
+        'wildcards are not understood (at $.chat_template_kwargs."Qwen/Qwen3-*")',
+    ),
+    "template that is no template": ("enable_thinking", "tokenize", "a chat template is not told tokenize"),
+    "template told no JSON": ("= false", "= 2020-01-01", "its values must be JSON values"),
+    "template told no number": ("= false", "= nan", "its values must be JSON values"),
+    "template of a variant": (
+        "enforce_eager = true",
+        "chat_template_kwargs = {}",
+        'give them to the model, as [chat_template_kwargs."MODEL"] (at $.variants[...])',
+    ),
     "no TOML": ("delta_nll = 0.2", "delta_nll =", "is not TOML"),
 }
 

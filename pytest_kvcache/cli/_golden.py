@@ -216,7 +216,8 @@ def _refresh(arguments: argparse.Namespace) -> int:
     from pytest_kvcache.refresh import Refresh, check_may_write, check_sizes
 
     check_may_write(os.environ, allow_ci=arguments.kv_golden_allow_ci)
-    policy, wants = _policy(arguments), _wants(arguments)
+    policy = _policy(arguments)
+    wants = _wants(arguments, policy)
     check_sizes(wants)
     directory = GoldenDirectory(arguments.kv_golden_dir)
     directory.check_writable()
@@ -240,7 +241,7 @@ def _refresh(arguments: argparse.Namespace) -> int:
     return FINDING if review.refusals else FINE
 
 
-def _wants(arguments: argparse.Namespace) -> list[Want]:
+def _wants(arguments: argparse.Namespace, policy: Policy) -> list[Want]:
     """Return what a refresh makes: what its options ask for, or what is there already."""
     from pytest_kvcache.cli._chosen import existing
     from pytest_kvcache.cli._wanted import again, new
@@ -254,7 +255,7 @@ def _wants(arguments: argparse.Namespace) -> list[Want]:
     elif not (arguments.kv_models and arguments.prompts):
         raise UsageError("goldens to make are named by --kv-models and --prompts: give both")
     else:
-        wants = new(arguments.kv_models, arguments.kv_dtypes or ("auto",), arguments.prompts)
+        wants = new(arguments.kv_models, arguments.kv_dtypes or ("auto",), arguments.prompts, policy)
     return [replace(want, logprobs=want.logprobs and not arguments.no_logprobs) for want in wants]
 
 

@@ -17,6 +17,7 @@ from pytest_kvcache.golden import GoldenDirectory, GoldenName, read
 from pytest_kvcache.golden_use import check_namesakes
 from pytest_kvcache.models import check_model
 from pytest_kvcache.plan import Target, is_scored
+from pytest_kvcache.policy import Policy
 from pytest_kvcache.prompts import load_prompt_set, shipped_prompt_sets
 from pytest_kvcache.records import EngineSpec, Golden, PromptSet
 from pytest_kvcache.redact import HIDDEN
@@ -46,14 +47,19 @@ def again(directory: GoldenDirectory, files: Sequence[Path]) -> tuple[Want, ...]
     return tuple(map(want_again, there.values()))
 
 
-def new(models: Iterable[str], dtypes: Iterable[str], prompt_sets: Iterable[str]) -> tuple[Want, ...]:
+def new(
+    models: Iterable[str], dtypes: Iterable[str], prompt_sets: Iterable[str], policy: Policy
+) -> tuple[Want, ...]:
     """Return what makes the goldens of every model under every kv dtype for every prompt set.
 
-    Prompt sets are shipped ones by their name, or files. Raises `UsageError` for what does not exist, and for
-    two sets of one name.
+    Prompt sets are shipped ones by their name, or files. The policy says what chat templates are told.
+    Raises `UsageError` for what does not exist, and for two sets of one name.
     """
     sets = [(name, load_prompt_set(name)) for name in prompt_sets]
-    specs = dict.fromkeys(EngineSpec(model, check_dtype(dtype)) for model, dtype in product(models, dtypes))
+    specs = dict.fromkeys(
+        EngineSpec(model, check_dtype(dtype), engine_args=policy.template_arguments(model))
+        for model, dtype in product(models, dtypes)
+    )
     wants = [(name, _want(spec, spec.kv_cache_dtype, each)) for spec in specs for name, each in sets]
     check_namesakes(((name, want.target.golden, want.prompt_set) for name, want in wants), Path())
     return merge(want for _, want in wants)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
 from pytest_kvcache.errors import EngineError
-from pytest_kvcache.records import Message, Prompt
+from pytest_kvcache.records import CHAT_TEMPLATE_KWARGS, Json, Message, Prompt
+from pytest_kvcache.text import listed
 
 _SYSTEM = Message("system", "Be brief.")
 _USER = Message("user", "Hello")
@@ -17,8 +19,20 @@ _USER = Message("user", "Hello")
 class Chat:
     """A model's way to be talked to."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, told: Mapping[str, Json] | None = None) -> None:
+        """``told`` is what its template is told beside the messages.
+
+        Raises EngineError for what the template does not ask for: it would change nothing.
+        """
         self._tokenizer = tokenizer
+        self._told = told or {}
+        template = str(getattr(tokenizer, "chat_template", None) or "")
+        unknown = [name for name in self._told if not re.search(rf"\b{re.escape(name)}\b", template)]
+        if unknown:
+            raise EngineError(
+                f"the model's chat template knows no {listed(unknown)}: correct {CHAT_TEMPLATE_KWARGS} "
+                "in the policy, or leave that out"
+            )
 
     def token_ids(self, prompt: Prompt) -> list[int]:
         """Return the tokens of a text as it stands, or of messages in the model's chat template.
@@ -68,6 +82,7 @@ class Chat:
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
+            **self._told,
         )
         return ids
 

@@ -31,6 +31,7 @@ from pytest_kvcache.engines.vllm_counts import Counter
 from pytest_kvcache.engines.vllm_scoring import Scorer, following_arguments, probe_requests
 from pytest_kvcache.errors import EngineError, KvCacheError
 from pytest_kvcache.records import (
+    CHAT_TEMPLATE_KWARGS,
     Output,
     Prompt,
     Provenance,
@@ -119,7 +120,7 @@ class VllmModel:
         self._platform = str(current_platform.device_type)
         self.llm: Any = vllm.LLM(**self._arguments())
         self._tokenizer: Any = self.llm.get_tokenizer()
-        self._chat = Chat(self._tokenizer)
+        self._chat = Chat(self._tokenizer, start.spec.arguments().get(CHAT_TEMPLATE_KWARGS, {}))
         self.seconds_to_load = time.monotonic() - began
         config = self.llm.llm_engine.vllm_config
         model = config.model_config
@@ -139,7 +140,8 @@ class VllmModel:
         if self._platform == "cpu":
             arguments |= _cpu_defaults()
         # Scores are log-probabilities of the model itself, whatever processors come after it.
-        arguments |= spec.arguments() | {"logprobs_mode": "raw_logprobs"}
+        asked = {name: value for name, value in spec.arguments().items() if name != CHAT_TEMPLATE_KWARGS}
+        arguments |= asked | {"logprobs_mode": "raw_logprobs"}
         return arguments | following_arguments(_config_of(arguments), arguments)
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Output, ...]:

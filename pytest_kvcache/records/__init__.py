@@ -7,6 +7,7 @@ hashable, travel through sockets and files unchanged, and become numpy arrays wi
 """
 
 from pytest_kvcache.records.asked import (
+    CHAT_TEMPLATE_KWARGS,
     Check,
     Declared,
     EngineSpec,
@@ -56,6 +57,7 @@ from pytest_kvcache.records.given import (
 )
 
 __all__ = [
+    "CHAT_TEMPLATE_KWARGS",
     "QUALITY_CODES",
     "Check",
     "Counts",

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+CHAT_TEMPLATE_KWARGS = "chat_template_kwargs"
+"""The one of an engine's arguments that goes to the model's chat template, under vLLM's name for it."""
+
 Json = Any
 """A value that the ``json`` module can write: None, bool, int, float, str, list or dict."""
 
@@ -28,7 +31,8 @@ class EngineSpec:
     """Canonical: ``fp8_e4m3``, never its alias ``fp8``."""
     revision: str | None = None
     engine_args: tuple[tuple[str, str], ...] = ()
-    """Further ``vllm.LLM`` arguments, sorted by name; each value is JSON text."""
+    """Further ``vllm.LLM`` arguments, sorted by name; each value is JSON text.
+    :data:`CHAT_TEMPLATE_KWARGS` is among them where the policy has some for the model."""
     golden: str | None = None
     """The kv dtype or variant of whose golden this is the engine: one that wrote it once and is never
     started. None for an engine that runs."""
