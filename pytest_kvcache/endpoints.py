@@ -240,14 +240,21 @@ def not_finite(comparisons: Comparisons) -> Iterator[Reason]:
 def too_little(comparisons: Comparisons, limits: Limits) -> Iterator[Reason]:
     """Yield one reason that names all that a pass would still need, if anything."""
     lengths = [c.tokens for group in comparisons.values() for c in group]
+    kinds = len({prompt.kind for prompt in comparisons})
     have = (
-        ("scored prompts", len(comparisons), max(limits.min_prompts, LEAST_FOR_AN_INTERVAL)),
-        ("kinds of prompts", len({prompt.kind for prompt in comparisons}), limits.min_kinds),
-        ("tokens per prompt", round(fmean(lengths)) if lengths else 0, limits.min_tokens_per_prompt),
+        ("scored prompt{s}", len(comparisons), max(limits.min_prompts, LEAST_FOR_AN_INTERVAL)),
+        ("kind{s} of prompts", kinds, limits.min_kinds),
+        ("token{s} per prompt", round(fmean(lengths)) if lengths else 0, limits.min_tokens_per_prompt),
     )
-    short = [f"{count} {what} (at least {least})" for what, count, least in have if count < least]
+    short = [
+        f"{count} {what.format(s='' if count == 1 else 's')} (at least {least})"
+        for what, count, least in have
+        if count < least
+    ]
     if short:
         message = f"too little evidence for a pass: {', '.join(short)}"
+        if 0 < kinds < limits.min_kinds:
+            message += "; name each prompt's `kind` in the prompt file, or set the limit `min_kinds`"
         yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, None, message)
 
 

@@ -40,6 +40,14 @@ def test_too_little_evidence_is_never_a_pass(of: Evidence, missing: str) -> None
     assert missing in verdict.summary
 
 
+def test_prompts_of_too_few_kinds_are_told_how_to_name_them_or_to_do_without() -> None:
+    remedy = "name each prompt's `kind` in the prompt file, or set the limit `min_kinds`"
+    alike = evidence(prompt_set(kinds=("custom",)))
+    assert verdict_on(alike).summary.endswith(f"pass: 1 kind of prompts (at least 4); {remedy}")
+    assert verdict_on(alike, min_kinds=1).verdict is PASS
+    assert remedy not in verdict_on(evidence(prompt_set(15))).summary
+
+
 @pytest.mark.parametrize(
     "of",
     [evidence(prompt_set(16)), evidence(baseline_text=lambda i: prose(i, 64))],
@@ -58,7 +66,7 @@ def test_without_scores_there_is_no_pass() -> None:
 def test_one_prompt_has_no_interval_and_is_no_pass_whatever_the_policy_says() -> None:
     verdict = verdict_on(evidence(prompt_set(1)), min_prompts=1, min_kinds=1)
     assert verdict.verdict is INCONCLUSIVE
-    assert "1 scored prompts (at least 2)" in verdict.summary
+    assert "1 scored prompt (at least 2)" in verdict.summary
 
 
 def test_copies_of_a_prompt_under_other_ids_and_kinds_are_one_prompt() -> None:
@@ -66,7 +74,7 @@ def test_copies_of_a_prompt_under_other_ids_and_kinds_are_one_prompt() -> None:
     lines = tuple(replace(prompt, text="Write about rain.") for prompt in same.prompts)
     verdict = verdict_on(evidence(replace(same, prompts=lines)))
     assert verdict.verdict is INCONCLUSIVE
-    assert "1 scored prompts (at least 16), 1 kinds of prompts (at least 4)" in verdict.summary
+    assert "1 scored prompt (at least 16), 1 kind of prompts (at least 4)" in verdict.summary
 
 
 @pytest.mark.parametrize(("read", "passes"), [(0, False), (15, False), (16, True), (32, True)])
