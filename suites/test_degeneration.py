@@ -12,7 +12,7 @@ import pytest_kvcache as kv
 def test_degeneration(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
-    kv.assert_degeneration_within(kv_outputs, kv_baseline, margin=kv_limits.degenerate_excess)
+    _within(kv_limits, kv_outputs, kv_baseline)
 
 
 @pytest.mark.kv_full
@@ -20,4 +20,10 @@ def test_degeneration(
 def test_degeneration_full(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
-    kv.assert_degeneration_within(kv_outputs, kv_baseline, margin=kv_limits.degenerate_excess)
+    _within(kv_limits, kv_outputs, kv_baseline)
+
+
+def _within(limits: kv.Limits, outputs: kv.PlannedOutputs, baseline: kv.PlannedOutputs) -> None:
+    kv.assert_degeneration_within(
+        outputs, baseline, margin=limits.degenerate_excess, empty=limits.empty_excess
+    )

@@ -143,6 +143,18 @@ def test_shares_say_whether_outputs_are_empty_or_degenerate() -> None:
     assert fails_with(lambda i: LOOP if i > 2 else "") == (ReasonCode.DEGENERATE,), "3 empty ones are chance"
 
 
+def test_empty_outputs_have_a_margin_of_their_own_and_a_stricter_one() -> None:
+    six_empty = outputs(lambda i: "" if i < 6 else prose(i))
+    six_loops = outputs(lambda i: LOOP if i < 6 else prose(i))
+    with pytest.raises(kv.QualityError, match=r"beyond the margin 0\.05") as caught:
+        kv.assert_degeneration_within(six_empty, outputs())
+    assert caught.value.codes == (ReasonCode.EMPTY,)
+    kv.assert_degeneration_within(six_empty, outputs(), empty=0.1)
+    kv.assert_degeneration_within(six_loops, outputs())
+    with pytest.raises(kv.QualityError, match=r"beyond the margin 0\.05"):
+        kv.assert_degeneration_within(six_empty, outputs(), margin=1.0)
+
+
 @pytest.mark.parametrize(("n", "certain"), [(2, False), (4, False), (5, True)])
 def test_fewer_than_five_outputs_cannot_fail_by_their_share(n: int, certain: bool) -> None:
     if certain:

@@ -22,7 +22,10 @@ from pytest_kvcache.measures.paired import mean_interval
 from pytest_kvcache.measures.penalties import repetition_excess
 from pytest_kvcache.measures.repetition import ngram_repetition
 from pytest_kvcache.measures.views import Outputlike, Promptlike
+from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, ReasonCode, Signal
+
+_DEFAULTS = Limits()
 
 
 def assert_not_degenerate(
@@ -47,26 +50,32 @@ def assert_not_degenerate(
         raise QualityError(message("degenerate", findings(found), len(cases)), tuple(sorted(codes)))
 
 
-def assert_degeneration_within(output: Outputs, baseline: Outputs, *, margin: float = 0.10) -> None:
+def assert_degeneration_within(
+    output: Outputs,
+    baseline: Outputs,
+    *,
+    margin: float = _DEFAULTS.degenerate_excess,
+    empty: float = _DEFAULTS.empty_excess,
+) -> None:
     """Fail if a larger share of outputs is degenerate than of the baseline's for the same prompts.
 
     The assertion for models that loop now and then by themselves. Fails if the paired difference of the
     two shares lies beyond ``margin`` (0 to 1) with its 95 % interval; empty outputs are judged likewise,
-    by themselves. Few outputs prove nothing: at the default margin fewer than 5 cannot fail, of 16 it takes
-    6, and of 32 it takes 8.
+    by themselves, against ``empty``. Few outputs prove nothing: at the default margin fewer than 5 cannot
+    fail, of 16 it takes 6, and of 32 it takes 8.
     Raises :class:`~pytest_kvcache.errors.UsageError` for fewer than two.
     """
     __tracebackhide__ = True
     with misuse_of("assert_degeneration_within"):
-        check_margins({"margin": margin})
+        check_margins({"margin": margin, "empty": empty})
         cases, beside = read_cases(output), read_cases(baseline, "baseline")
         check_paired((case.name for case in cases), (case.name for case in beside))
         check_enough(len(cases))
     ours, theirs = ({case.name: _failures(case) for case in side} for side in (cases, beside))
     beyond = []
-    for code in (ReasonCode.DEGENERATE, ReasonCode.EMPTY):
+    for code, margin_of_code in ((ReasonCode.DEGENERATE, margin), (ReasonCode.EMPTY, empty)):
         faults = {name: (code in _codes(ours[name]), code in _codes(theirs[name])) for name in ours}
-        if excess := find_excess(faults, margin):
+        if excess := find_excess(faults, margin_of_code):
             worse = [(case, ours[case.name][0]) for case in cases if case.name in excess.worse]
             beyond.append((code, worse, excess))
     if beyond:
