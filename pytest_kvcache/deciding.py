@@ -34,6 +34,8 @@ def decide(
     prompt_sets: Sequence[PromptSet],
     policy: Policy,
     today: date,
+    *,
+    test: str | None = None,
 ) -> tuple[Verdict, tuple[Excerpt, ...]]:
     """Return the verdict about one candidate, and excerpts of what it wrote.
 
@@ -52,7 +54,7 @@ def decide(
         _identity(sides, target, prompt_sets),
         evidence,
         limits=policy.limits_for(target.spec.model),
-        known_bad=policy.known_bad_for(target.spec.model, target.variant or target.kv_dtype),
+        known_bad=policy.known_bad_for(target.spec.model, target.variant or target.kv_dtype, test),
         today=today,
     )
     if verdict.golden is not None and (otherwise := _made_otherwise(evidence)):

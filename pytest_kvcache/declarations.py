@@ -57,6 +57,11 @@ def parameter(item: pytest.Item) -> Any:
     return _parameters(item).get("vllm_engine")
 
 
+def function_name(item: pytest.Item) -> str:
+    """Return the name of a test's function, without the ids of its parameters."""
+    return getattr(item, "originalname", None) or item.name
+
+
 def judges(item: pytest.Item) -> bool:
     """Whether a test gives a verdict."""
     return "kv_verdict" in getattr(item, "fixturenames", ())

@@ -135,6 +135,21 @@ _KINDS = {
 }
 """All endpoints, by the names of their limits."""
 
+VERDICT_CODES = frozenset(
+    {
+        ReasonCode.DELTA_NLL,
+        ReasonCode.KLD,
+        ReasonCode.SAME_TOP,
+        ReasonCode.DEGENERATE,
+        ReasonCode.SUSPICIOUS,
+        ReasonCode.EMPTY,
+        ReasonCode.RUNAWAY,
+        ReasonCode.PENALTIES,
+        ReasonCode.RECALL,
+    }
+)
+"""The codes of quality that a verdict can give: those of `primary_samples` and `secondary_samples`."""
+
 
 def judge_endpoints(samples: Mapping[str, Sample], limits: Limits) -> Iterator[Endpoint]:
     """Hold all samples of one verdict against their limits, together: their number sets the level."""

@@ -57,7 +57,7 @@ class Judging:
         except QualityError as error:
             item.user_properties.append((REASONS_PROPERTY, " ".join(error.codes)))
             if is_kv(item):
-                self._xfail_if_declared(parameter(item), error)
+                self._xfail_if_declared(item, error)
             is_sound = ReasonCode.BASELINE_DEGENERATE not in error.codes
             if is_kv(item) and is_sound and isinstance(error, GoldenMismatchError):
                 command = report.accept_step(self._run.options, _named_from_here(item))
@@ -69,6 +69,8 @@ class Judging:
                 pytest.xfail(shown(verdict.summary))
             if not verdict.ok:
                 pytest.fail(shown(verdict.summary), pytrace=False)
+        elif is_kv(item):
+            self._fail_if_outlived(item)
         return result
 
     @pytest.hookimpl(wrapper=True)
@@ -83,13 +85,20 @@ class Judging:
             item.user_properties.append((ERROR_PROPERTY, type(error).__name__))  # JUnit reads the last report
         return made
 
-    def _xfail_if_declared(self, target: Target, error: QualityError) -> None:
+    def _xfail_if_declared(self, item: pytest.Item, error: QualityError) -> None:
         """Expect a failure for declared reasons and no others; a baseline's is never expected."""
-        declared = self._run.policy.known_bad_for(target.spec.model, target.variant or target.kv_dtype)
-        if declared is None or target.is_baseline or declared.expired(date.today()):
+        declared = self._run.known_bad(item, parameter(item))
+        if declared is None or declared.expired(date.today()):
             return
         if error.codes and set(error.codes) <= set(declared.codes):
             pytest.xfail(f"known-bad: {error}")
+
+    def _fail_if_outlived(self, item: pytest.Item) -> None:
+        """Fail a test that passes although a declaration names it."""
+        declared = self._run.known_bad(item, parameter(item))
+        if declared is not None and declared.tests:
+            item.user_properties.append((REASONS_PROPERTY, ReasonCode.KNOWN_BAD_NOT_REPRODUCED.value))
+            pytest.fail(shown(f"{parameter(item).id}: {declared.outlived}"), pytrace=False)
 
 
 def _named_from_here(item: pytest.Item) -> str:

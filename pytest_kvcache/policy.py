@@ -191,16 +191,19 @@ class KnownBad(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dtype: Text
     """A kv dtype or the name of a variant."""
     codes: Annotated[tuple[QualityCode, ...], Meta(min_length=1)]
-    """The reason codes of the failure: all of them and no others. Quality codes only."""
+    """The reason codes of the failure: one or several of them and no others. Quality codes only."""
     why: Text
+    tests: Annotated[tuple[Text, ...], Meta(min_length=1)] | None = None
+    """The functions of the tests that fail, e.g. ``test_multi_turn``: each of them does, others know nothing
+    of it. None for all tests of the model: every verdict fails, and whatever else does is expected."""
     expires: date | None = None
     """The last day on which the declaration holds."""
     link: Text | None = None
 
     def __post_init__(self) -> None:
-        for name in ("model", "dtype"):
-            if "*" in getattr(self, name):
-                raise ValueError(f"{name} must be one name: wildcards are not understood")
+        for field, name in (("model", self.model), ("dtype", self.dtype), *self._named_tests()):
+            if "*" in name:
+                raise ValueError(f"{field} must be one name: wildcards are not understood")
         for code in self.codes:
             if code not in QUALITY_CODES:
                 raise ValueError(f"{code} is no quality code (those are: {', '.join(sorted(QUALITY_CODES))})")
@@ -209,6 +212,16 @@ class KnownBad(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def expired(self, today: date) -> bool:
         return self.expires is not None and today > self.expires
+
+    @property
+    def outlived(self) -> str:
+        """What there is to say of a test that passes although this declares its failure."""
+        remedy = "remove the declaration"
+        remedy += " for this test" if self.tests else ", or name with `tests` in it those that still fail"
+        return f"declared known-bad ({', '.join(self.codes)}) but it passes: {remedy}"
+
+    def _named_tests(self) -> list[tuple[str, str]]:
+        return [("each of tests", name) for name in self.tests or ()]
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -229,10 +242,18 @@ class Policy(Struct, frozen=True, kw_only=True):
         told = self.chat_template_kwargs.get(model)
         return ((CHAT_TEMPLATE_KWARGS, json.dumps(told, sort_keys=True)),) if told else ()
 
-    def known_bad_for(self, model: str, label: str) -> KnownBad | None:
-        """Return the declaration for a model under a variant (by its name) or kv dtype (any spelling)."""
+    def all_known_bad_for(self, model: str, label: str) -> tuple[KnownBad, ...]:
+        """Return all declarations for a model under a variant (by its name) or kv dtype (any spelling)."""
         wanted = (model, canonical_dtype(label))
-        return next((entry for entry in self.known_bad if _subject(entry) == wanted), None)
+        return tuple(
+            entry for entry in self.known_bad if (entry.model, canonical_dtype(entry.dtype)) == wanted
+        )
+
+    def known_bad_for(self, model: str, label: str, test: str | None = None) -> KnownBad | None:
+        """Return the one of them that names the test, else the one that names none."""
+        entries = self.all_known_bad_for(model, label)
+        naming = [entry for entry in entries if test in (entry.tests or ())]
+        return next(iter([*naming, *(entry for entry in entries if entry.tests is None)]), None)
 
 
 class _File(Struct, forbid_unknown_fields=True):
@@ -335,15 +356,13 @@ def _check_template_arguments(by_model: Mapping[str, Mapping[str, Any]]) -> None
 
 
 def _check_distinct(entries: Sequence[KnownBad]) -> None:
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[tuple[str, str, str | None], int] = {}
     for index, entry in enumerate(entries):
-        first = seen.setdefault(_subject(entry), index)
-        if first != index:
-            raise msgspec.ValidationError(
-                f"{entry.model} under {entry.dtype} is declared already by $.known_bad[{first}] "
-                f"(at $.known_bad[{index}])"
-            )
-
-
-def _subject(entry: KnownBad) -> tuple[str, str]:
-    return entry.model, canonical_dtype(entry.dtype)
+        for test in entry.tests or (None,):
+            first = seen.setdefault((entry.model, canonical_dtype(entry.dtype), test), index)
+            if first != index:
+                what = f"{test} of {entry.model}" if test else entry.model
+                raise msgspec.ValidationError(
+                    f"{what} under {entry.dtype} is declared already by $.known_bad[{first}] "
+                    f"(at $.known_bad[{index}])"
+                )

@@ -11,11 +11,11 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kvcache.declarations import declared_marker
+from pytest_kvcache.declarations import declared_marker, function_name
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.groups import read_groups
 from pytest_kvcache.plan import Request, Target, make_plan
-from pytest_kvcache.policy import Limits, Policy, load_policy
+from pytest_kvcache.policy import KnownBad, Limits, Policy, load_policy
 from pytest_kvcache.progress import ProgressFile, ProgressFollower, ProgressLine
 from pytest_kvcache.promptsets import PromptSource, own_sets
 from pytest_kvcache.redact import redact
@@ -184,7 +184,15 @@ class Run:
         return self.policy.limits_for(target.spec.model)
 
     def verdict(self, item: pytest.Item, target: Target) -> Verdict:
-        return self.session.verdict(target, self.prompt_sets(item), self.policy, date.today())
+        sets, test = self.prompt_sets(item), function_name(item)
+        return self.session.verdict(target, sets, self.policy, date.today(), test=test)
+
+    def known_bad(self, item: pytest.Item, target: Target) -> KnownBad | None:
+        """Return what is declared of a test of this target; of a baseline nothing is."""
+        if target.is_baseline:
+            return None
+        label = target.variant or target.kv_dtype
+        return self.policy.known_bad_for(target.spec.model, label, function_name(item))
 
     # Workers
 

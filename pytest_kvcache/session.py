@@ -159,14 +159,21 @@ class Session:
             )
 
     def verdict(
-        self, target: Target, prompt_sets: Sequence[PromptSet], policy: Policy, today: date
+        self,
+        target: Target,
+        prompt_sets: Sequence[PromptSet],
+        policy: Policy,
+        today: date,
+        *,
+        test: str | None = None,
     ) -> Verdict:
         """Decide about one candidate from whole prompt sets, and keep the verdict in the run store.
 
+        ``test`` is the function that asks, which the policy may declare known-bad by its name.
         An engine that broke makes a verdict too, a red one; nothing is raised for it.
         """
         self._include(Request(target, tuple(prompt_sets), with_scores=True))
-        verdict, excerpts = decide(self, target, prompt_sets, policy, today)
+        verdict, excerpts = decide(self, target, prompt_sets, policy, today, test=test)
         engines = [target.spec.key, target.baseline.key]
         self._store.put_verdict(verdict, excerpts, key=content_key([engines, *(s.key for s in prompt_sets)]))
         return verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,12 @@ def results(project: pytest.Pytester) -> Any:
     return json.loads((project.path / ".kvcache" / "results.json").read_text())
 
 
-def known_bad(project: pytest.Pytester, *codes: str, **changes: str) -> str:
+def known_bad(project: pytest.Pytester, *codes: str, tests: Sequence[str] = (), **changes: str) -> str:
     """Declare the scripted failure, by default with all of its codes; return the option that says so."""
     entry = {"model": "scripted/model", "dtype": "fp8", "why": "seen before", "link": "https://example.org/1"}
     lines = [f'{name} = "{value}"' for name, value in (entry | changes).items()]
+    if tests:
+        lines.append(f"tests = {json.dumps(tests)}")
     policy = project.path / "policy.toml"
     policy.write_text(
         "\n".join(["[[known_bad]]", *lines, f"codes = {json.dumps(codes or ALL_CODES)}"]) + "\n"

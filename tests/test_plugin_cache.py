@@ -137,8 +137,9 @@ def test_a_set_that_was_preempted_when_it_was_written_is_named_again(gate: pytes
     ]
 
 
-def test_a_known_failure_is_seen_again(gate: pytest.Pytester) -> None:
-    declared = known_bad(gate, model="model")
+@pytest.mark.parametrize("tests", [(), ("test_verdict",)], ids=["of-all", "of-one-test"])
+def test_a_known_failure_is_seen_again(gate: pytest.Pytester, tests: tuple[str, ...]) -> None:
+    declared = known_bad(gate, model="model", tests=tests)
     for _ in range(2):
         gate.runpytest(*GATE, *BROKEN, declared).assert_outcomes(xfailed=1)
         assert (verdict_of(gate)["source"], started(gate)) == ("fresh", BOTH)

@@ -114,6 +114,21 @@ def test_a_declaration_is_found_by_model_and_any_spelling_of_the_dtype(
     assert (entry.why if entry else None) == why
 
 
+def test_a_declaration_that_names_tests_is_theirs_alone_and_stands_for_them(write: Any) -> None:
+    of_tests = FULL[FULL.rindex("[[known_bad]]") :].replace('"k-high"', '"fp8_e4m3"')
+    policy = load_policy(write(f'{FULL}{of_tests}tests = ["test_topic", "test_topic_full"]\n'))
+
+    def declared(test: str | None) -> tuple[str, ...]:
+        entry = policy.known_bad_for("ref:gqa-kbias", "fp8", test)
+        return entry.codes if entry else ()
+
+    assert declared("test_topic") == declared("test_topic_full") == ("same-top",)
+    assert declared("test_verdict") == declared(None) == ("delta-nll", "degenerate")
+    assert len(policy.all_known_bad_for("ref:gqa-kbias", "fp8")) == 2
+    alone = load_policy(write(of_tests + 'tests = ["test_topic"]\n'))
+    assert alone.known_bad_for("ref:gqa-kbias", "fp8", "test_verdict") is None
+
+
 def test_a_declaration_holds_to_the_end_of_its_last_day(write: Any) -> None:
     dated, linked = load_policy(write(FULL)).known_bad
     assert not dated.expired(date(2030, 1, 31))
@@ -172,6 +187,20 @@ WRONG = {
         "enforce_eager = true",
         "chat_template_kwargs = {}",
         'give them to the model, as [chat_template_kwargs."MODEL"] (at $.variants[...])',
+    ),
+    "test by wildcard": (
+        'why = "only half',
+        'tests = ["test_*"]\nwhy = "only half',
+        "each of tests must be one name: wildcards are not understood (at $.known_bad[1])",
+    ),
+    "no test": ('why = "only half', 'tests = []\nwhy = "only half', "(at $.known_bad[1].tests)"),
+    "test declared twice": (
+        'codes = ["same-top"]',
+        (
+            'codes = ["kld"]\ntests = ["test_a"]\nwhy = "w"\nlink = "l"\n\n[[known_bad]]\n'
+            'model = "ref:gqa-kbias"\ndtype = "k-high"\ncodes = ["kld"]\ntests = ["test_b", "test_a"]'
+        ),
+        "test_a of ref:gqa-kbias under k-high is declared already by $.known_bad[1] (at $.known_bad[2])",
     ),
     "no TOML": ("delta_nll = 0.2", "delta_nll =", "is not TOML"),
 }

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from plugin_project import results
-from verdict_samples import PROVENANCE, QUANTIZED, evidence, output_set, prompt_set, verdict_on
+from verdict_samples import PENALISED, PROVENANCE, QUANTIZED, evidence, output_set, prompt_set, verdict_on
 
 import pytest_kvcache as kv
+from pytest_kvcache.endpoints import _KINDS, VERDICT_CODES
 from pytest_kvcache.errors import UsageError
 from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.records import OutputSet, PlannedOutputs, Prompt, PromptSet, ReasonCode, VerdictKind
@@ -174,6 +175,12 @@ def test_short_wrong_and_empty_answers_are_no_faults_of_another_kind() -> None:
     verdict = verdict_on(evidence(), silent)
     assert {reason.code for reason in verdict.reasons} == {ReasonCode.RECALL}
     assert verdict.metrics["empty_excess"].n == len(evidence().candidate)
+
+
+def test_the_codes_that_verdicts_give_are_those_of_their_endpoints() -> None:
+    everything = verdict_on(evidence(), evidence(prompt_set(sampling=PENALISED)), tasks())
+    endpoints = set(_KINDS) & set(everything.metrics)
+    assert {_KINDS[name].code for name in endpoints} == VERDICT_CODES
 
 
 def test_answers_alone_are_too_little_for_a_pass() -> None:

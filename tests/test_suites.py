@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from plugin_project import GATE, known_bad
+from plugin_project import BROKEN, GATE, VERDICT_TEST, known_bad
 
 SUITES = Path(__file__).parents[1] / "suites"
 SMOKE = (*GATE, "-m", "kv_smoke")
@@ -54,6 +54,53 @@ FORGETFUL = (KNOWING, "--kv-engine-arg=candidate_script=healthy")
 def suite(project: pytest.Pytester, name: str) -> pytest.Pytester:
     project.makepyfile((SUITES / f"test_{name}.py").read_text(encoding="utf-8"))
     return project
+
+
+def suites(project: pytest.Pytester, *names: str) -> pytest.Pytester:
+    texts = {f"test_{name}": (SUITES / f"test_{name}.py").read_text(encoding="utf-8") for name in names}
+    project.makepyfile(**texts)
+    return project
+
+
+class TestADeclarationThatNamesTests:
+    """Where a suite alone finds what the verdict passes."""
+
+    def test_is_met_by_these_alone(self, project: pytest.Pytester) -> None:
+        declared = known_bad(project, "recall-lost", tests=["test_multi_turn", "test_multi_turn_full"])
+        result = suites(project, "multi_turn", "tasks").runpytest(*SMOKE, *FORGETFUL, declared)
+        result.assert_outcomes(passed=2, xfailed=1, failed=1)
+        result.stdout.fnmatch_lines(["FAILED *test_tasks[[]model-fp8[]]*"])
+
+    def test_leaves_the_verdict_to_itself(self, project: pytest.Pytester) -> None:
+        project.makepyfile(VERDICT_TEST)
+        result = project.runpytest(*GATE, known_bad(project, "topic-drift", tests=["test_topic"]))
+        result.assert_outcomes(passed=1)
+
+    def test_may_name_a_verdicts(self, project: pytest.Pytester) -> None:
+        project.makepyfile(VERDICT_TEST)
+        declared = known_bad(project, tests=["test_verdict"])
+        project.runpytest(*GATE, *BROKEN, declared).assert_outcomes(xfailed=1)
+        result = project.runpytest(*GATE, declared)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["*but it passes: remove the declaration for this test*"])
+
+    def test_is_noticed_when_one_of_them_passes(self, project: pytest.Pytester) -> None:
+        declared = known_bad(project, "recall-lost", tests=["test_multi_turn"])
+        result = suite(project, "multi_turn").runpytest(*SMOKE, KNOWING, declared)
+        result.assert_outcomes(passed=1, failed=1)
+        result.stdout.fnmatch_lines(
+            ["model-fp8: declared known-bad (recall-lost) but it passes: remove the declaration for this *"]
+        )
+
+
+def test_empty_outputs_have_the_same_limit_in_both_suites_that_look_for_them(
+    project: pytest.Pytester,
+) -> None:
+    empty = (*SMOKE, "-k", "not short", "--kv-engine-arg=candidate_script=empty")
+    lenient = project.path / "policy.toml"
+    lenient.write_text("[limits]\nempty_excess = 1.0\nearly_end_excess = 1.0")
+    suites(project, "degeneration", "length").runpytest(*empty).assert_outcomes(passed=2, failed=2)
+    project.runpytest(*empty, f"--kv-policy={lenient}").assert_outcomes(passed=4)
 
 
 TASKS = {"tasks": 24, "multi_turn": 12, "structured": 16}

@@ -50,6 +50,20 @@ def test_a_failure_for_more_reasons_than_declared_stays_red() -> None:
     assert "empty was not seen, degenerate is not declared" in both.summary
 
 
+def test_one_of_the_declared_codes_suffices_and_the_others_that_a_verdict_gives_are_told() -> None:
+    entry = declared(*BROKEN_CODES, ReasonCode.KLD, ReasonCode.RECALL, ReasonCode.TOPIC)
+    verdict = verdict_on(BROKEN, known_bad=entry)
+    assert verdict.verdict is KNOWN_BAD
+    assert verdict.reasons[0].message.endswith("#840; kld was not seen; recall-lost was not seen")
+
+
+@pytest.mark.parametrize("code", [ReasonCode.RECALL, ReasonCode.TOPIC])
+def test_passing_although_other_tests_may_fail_for_the_codes_asks_to_name_these(code: ReasonCode) -> None:
+    verdict = verdict_on(evidence(), known_bad=declared(code))
+    assert verdict.verdict is FAIL
+    assert "or name with `tests` in it those that still fail" in verdict.summary
+
+
 def test_passing_although_declared_known_bad_is_red() -> None:
     verdict = verdict_on(evidence(), known_bad=declared(ReasonCode.DELTA_NLL))
     assert verdict.verdict is FAIL
