@@ -115,7 +115,8 @@ def test_a_declaration_is_found_by_model_and_any_spelling_of_the_dtype(
 
 
 def test_a_declaration_that_names_tests_is_theirs_alone_and_stands_for_them(write: Any) -> None:
-    of_tests = FULL[FULL.rindex("[[known_bad]]") :].replace('"k-high"', '"fp8_e4m3"')
+    last = FULL[FULL.rindex("[[known_bad]]") :].partition("\n\n")[0] + "\n"
+    of_tests = last.replace('"k-high"', '"fp8_e4m3"')
     policy = load_policy(write(f'{FULL}{of_tests}tests = ["test_topic", "test_topic_full"]\n'))
 
     def declared(test: str | None) -> tuple[str, ...]:
