@@ -61,6 +61,11 @@ def test_a_prompt_without_content_words_has_no_topic_to_leave() -> None:
     assert not has_left_topic("GLACIAL ice", prompt="glacials, always", beside="")
 
 
+@pytest.mark.parametrize("text", ["", "!!!", "It is 42."])
+def test_an_answer_without_content_words_has_left_no_topic(text: str) -> None:
+    assert not has_left_topic(text, prompt=ASKED, beside="")
+
+
 ELSEWHERE = (
     "Nobody remembered when the orange seller first came to the square, but every Sunday children listened "
     "to her stories, and the baker brought a basket of warm bread that his daughter had baked by daylight."

@@ -39,12 +39,12 @@ def has_left_topic(text: str, *, prompt: str, beside: str) -> bool:
     """Whether an answer is about something else than its prompt, all of it or from its middle on.
 
     The middle is that of its characters, and the word that it falls into belongs to both halves. Never where
-    the prompt has no topic; and a short answer is judged as a whole.
+    the prompt has no topic, or the answer is about nothing; and a short answer is judged as a whole.
     """
-    asked = _content(prompt)
-    if len(asked) < LEAST_WORDS:
+    asked, said = _content(prompt), _content(text)
+    if len(asked) < LEAST_WORDS or not said:
         return False
-    if not asked & _content(text):
+    if not asked & said:
         return True
     latter = _content(text, after=len(text) // 2)
     shared = latter & (asked | _content(beside))
