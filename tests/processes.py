@@ -49,6 +49,13 @@ def running_module(pid: int) -> str:
     return words[words.index("-m") + 1] if "-m" in words[:-1] else ""
 
 
+def leads_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
+
+
 def allowed_cores(pid: int) -> set[int]:
     """Return every core that any thread of a process may run on."""
     threads = [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]

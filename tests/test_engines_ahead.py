@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -44,8 +45,21 @@ def turn(tmp_path: Path, spec: EngineSpec, slot: Slot = SLOT) -> Turn:
 
 
 def supervisors(mark: str) -> set[int]:
-    """One for each engine whose processes were started and have not ended."""
-    return {pid for pid in processes.marked(mark) if "supervisor" in processes.running_module(pid)}
+    """One for each engine whose processes were started and have not ended.
+
+    Each leads a session of its own; a copy of it that is about to become the engine does not.
+    """
+    started = {pid for pid in processes.marked(mark) if "supervisor" in processes.running_module(pid)}
+    return {pid for pid in started if processes.leads_session(pid)}
+
+
+def both_begun(mark: str) -> set[int]:
+    """The supervisors of two engines, once both can be seen."""
+    deadline = time.monotonic() + 10
+    while len(begun := supervisors(mark)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(begun) == 2
+    return begun
 
 
 def ignore(*_: object) -> None:
@@ -57,8 +71,7 @@ def test_two_processes_begin_together_and_each_turn_gets_its_own(
 ) -> None:
     first, second = turn(tmp_path, scripted.spec()), turn(tmp_path, scripted.spec("fp8_e5m2"))
     factory.prepare(first, second)
-    begun = supervisors(mark)
-    assert len(begun) == 2
+    begun = both_begun(mark)
     for each in (first, second):
         engine = factory(*each, ignore)
         assert supervisors(mark) <= begun
@@ -72,7 +85,7 @@ def test_what_was_begun_otherwise_is_not_used(
     tmp_path: Path, mark: str, factory: ChildEngineFactory, monkeypatch: pytest.MonkeyPatch, differs: str
 ) -> None:
     factory.prepare(turn(tmp_path, scripted.spec(model="other")), turn(tmp_path, scripted.spec("fp8_e5m2")))
-    begun = supervisors(mark)
+    begun = both_begun(mark)
     if differs == "environment":
         monkeypatch.setenv("VLLM_SOMETHING", "1")
     wanted = scripted.spec("auto" if differs == "spec" else "fp8_e5m2")
@@ -90,7 +103,7 @@ def test_beginning_anew_ends_what_nobody_asked_for(
 ) -> None:
     kept, dropped, new = (turn(tmp_path, scripted.spec(model=name)) for name in ("kept", "dropped", "new"))
     factory.prepare(dropped, kept)
-    before = supervisors(mark)
+    before = both_begun(mark)
     factory.prepare(kept, new)
     assert len(supervisors(mark)) == 1
     assert supervisors(mark) < before
@@ -113,7 +126,7 @@ def test_an_engine_starts_though_its_process_died_while_it_waited(
 ) -> None:
     first, second = (turn(tmp_path, scripted.spec(model=name)) for name in "ab")
     factory.prepare(first, second)
-    for supervisor in supervisors(mark):
+    for supervisor in both_begun(mark):
         os.kill(supervisor, signal.SIGKILL)
     assert not processes.left_after(mark, 10.0)
     engine = factory(*first, ignore)
