@@ -14,6 +14,7 @@ from pytest_kvcache.errors import KvCacheError
 from pytest_kvcache.golden_use import goldens_of_run
 from pytest_kvcache.performance import performances, read_rounds
 from pytest_kvcache.promptsets import LONG_TEXTS
+from pytest_kvcache.records import CHAT_TEMPLATE_KWARGS
 from pytest_kvcache.run import TARGET_PROPERTY, Run, shown
 
 if TYPE_CHECKING:
@@ -143,9 +144,14 @@ class Ending:
 
     def _notes(self, store: RunStore, declared: Declared) -> tuple[str, ...]:
         settings = self._run.settings
+        policy = self._run.policy
         notes = [
-            f"the policy has limits for {model}, which is no model of this run"
-            for model in self._run.policy.limits_by_model
+            f"the policy has {what} for {model}, which is no model of this run"
+            for what, given in (
+                ("limits", policy.limits_by_model),
+                (CHAT_TEMPLATE_KWARGS, policy.chat_template_kwargs),
+            )
+            for model in given
             if model not in settings.models
         ]
         if settings.context and LONG_TEXTS not in [used.name for used in declared.prompt_sets]:

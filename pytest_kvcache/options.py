@@ -94,7 +94,11 @@ def add_options(parser: pytest.Parser) -> None:
         f"longest time for one engine step: a start, one batch (default: {DEFAULT_TIMEOUT:g})",
         metavar="SECONDS",
     )
-    option("--kv-policy", "limits, known-bad entries and variants", metavar="FILE.toml")
+    option(
+        "--kv-policy",
+        "limits, known-bad entries, variants, and what chat templates are told",
+        metavar="FILE.toml",
+    )
 
 
 def are_given(config: pytest.Config) -> bool:

@@ -50,7 +50,9 @@ class Target:
         if not condition.engine_args:
             return self
         arguments = dict(self.spec.engine_args) | dict(condition.engine_args)
-        spec = replace(self.spec, engine_args=tuple(sorted(arguments.items())))
+        left = {name for name, value in condition.engine_args if value == "null"}
+        given = sorted((name, value) for name, value in arguments.items() if name not in left)
+        spec = replace(self.spec, engine_args=tuple(given))
         return replace(self, id=f"{self.id}+{condition.name}", spec=spec)
 
 

@@ -194,8 +194,8 @@ class KnownBad(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The reason codes of the failure: one or several of them and no others. Quality codes only."""
     why: Text
     tests: Annotated[tuple[Text, ...], Meta(min_length=1)] | None = None
-    """The functions of the tests that fail, e.g. ``test_multi_turn``: each of them does, others know nothing
-    of it. None for all tests of the model: every verdict fails, and whatever else does is expected."""
+    """The functions of the tests that it is about, e.g. ``test_multi_turn``: each of them must fail so. None
+    for all tests of the model: each verdict must fail so, and other tests may."""
     expires: date | None = None
     """The last day on which the declaration holds."""
     link: Text | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 from pytest_kvcache.errors import GoldenError
 from pytest_kvcache.golden_diff import told_arguments
 from pytest_kvcache.plan import Texts
-from pytest_kvcache.records import EngineSpec, Golden, PromptSet
+from pytest_kvcache.records import CHAT_TEMPLATE_KWARGS, EngineSpec, Golden, PromptSet
 from pytest_kvcache.store import RunStore
 
 FindGolden = Callable[[EngineSpec, PromptSet], Golden]
@@ -34,6 +35,9 @@ def seed(store: RunStore, texts: Texts, find: FindGolden) -> None:
         store.put_failure(spec, str(error), prompt_set)
         return
     asked = replace(spec, golden=None)
+    if otherwise := _told_otherwise(golden.outputs.spec, asked):
+        store.put_failure(spec, f"the golden of {prompt_set.name} by {spec.model} {otherwise}", prompt_set)
+        return
     if otherwise := told_arguments(golden.outputs.spec, asked):
         store.put_note(
             f"the golden of {prompt_set.name} by {spec.model} was made otherwise than engines run now: "
@@ -44,3 +48,14 @@ def seed(store: RunStore, texts: Texts, find: FindGolden) -> None:
             put(replace(scores, spec=spec, prompt_set=prompt_set, text_of=spec.key))
     wrote = replace(golden.outputs.spec, golden=spec.golden)
     store.put_outputs(replace(golden.outputs, spec=wrote, prompt_set=prompt_set), under=spec)
+
+
+def _told_otherwise(then: EngineSpec, now: EngineSpec) -> str | None:
+    """Say if the chat template was told something else: the same messages became another question."""
+    before, after = then.template_arguments(), now.template_arguments()
+    if before == after:
+        return None
+    return (
+        f"was made with {CHAT_TEMPLATE_KWARGS} {json.dumps(before)} and the policy gives "
+        f"{json.dumps(after)}: make it again (--kv-golden-update=all)"
+    )

@@ -41,7 +41,7 @@ def test_short_answers_full(
 
 def _skip_without_ends(baseline: kv.PlannedOutputs) -> None:
     if all(output.finish_reason == "length" for each in baseline.sets for output in each.outputs):
-        pytest.skip("no answer of the baseline ends within its tokens, so that none can run past its end")
+        pytest.skip("no answer of the baseline ends within its tokens: only beside such are others judged")
 
 
 def _within(limits: kv.Limits, outputs: kv.PlannedOutputs, baseline: kv.PlannedOutputs) -> None:

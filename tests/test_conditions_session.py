@@ -171,13 +171,18 @@ def test_a_twin_that_would_run_as_the_target_resolved_by_itself_is_not_started(
     ]
 
 
+def test_a_target_that_is_served_whole_by_its_arguments_needs_no_twin_for_that() -> None:
+    target = make_target(enable_chunked_prefill=False)
+    assert target.under(SHIPPED["whole"]).spec == target.spec
+
+
 def test_a_prompt_is_read_whole_though_the_target_was_given_less_room_in_a_step(
     session: Session, tmp_path: Path
 ) -> None:
     target = make_target(enable_chunked_prefill=True, max_num_batched_tokens=64)
     assert len(planned_conditions(session, target, [SMALL], [SHIPPED["whole"]])) == 2
     twin = next(r.spec for r in RunStore(tmp_path / "run").reports() if r.label.endswith("+whole"))
-    assert twin.arguments()["max_num_batched_tokens"] is None
+    assert twin.arguments() == {"enable_chunked_prefill": False}
 
 
 def test_an_engine_that_cannot_follow_breaks_nothing_else(session: Session) -> None:

@@ -53,13 +53,13 @@ def supervisors(mark: str) -> set[int]:
     return {pid for pid in started if processes.leads_session(pid)}
 
 
-def both_begun(mark: str) -> set[int]:
-    """The supervisors of two engines, once both can be seen."""
+def begun(mark: str, engines: int = 2) -> set[int]:
+    """The supervisors of so many engines, once all can be seen."""
     deadline = time.monotonic() + 10
-    while len(begun := supervisors(mark)) < 2 and time.monotonic() < deadline:
+    while len(found := supervisors(mark)) < engines and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert len(begun) == 2
-    return begun
+    assert len(found) == engines
+    return found
 
 
 def ignore(*_: object) -> None:
@@ -71,10 +71,10 @@ def test_two_processes_begin_together_and_each_turn_gets_its_own(
 ) -> None:
     first, second = turn(tmp_path, scripted.spec()), turn(tmp_path, scripted.spec("fp8_e5m2"))
     factory.prepare(first, second)
-    begun = both_begun(mark)
+    first_two = begun(mark)
     for each in (first, second):
         engine = factory(*each, ignore)
-        assert supervisors(mark) <= begun
+        assert supervisors(mark) <= first_two
         assert len(engine.generate(SET.prompts, SET.sampling)) == len(SET.prompts)
         engine.close()
     assert not processes.marked(mark)
@@ -85,14 +85,14 @@ def test_what_was_begun_otherwise_is_not_used(
     tmp_path: Path, mark: str, factory: ChildEngineFactory, monkeypatch: pytest.MonkeyPatch, differs: str
 ) -> None:
     factory.prepare(turn(tmp_path, scripted.spec(model="other")), turn(tmp_path, scripted.spec("fp8_e5m2")))
-    begun = both_begun(mark)
+    first_two = begun(mark)
     if differs == "environment":
         monkeypatch.setenv("VLLM_SOMETHING", "1")
     wanted = scripted.spec("auto" if differs == "spec" else "fp8_e5m2")
     slot = Slot("cpu", (0, 0)) if differs == "slot" else SLOT
     engine = factory(*turn(tmp_path, wanted, slot), ignore)
     assert engine.provenance.kv_cache_dtype == wanted.kv_cache_dtype.replace("auto", "bfloat16")
-    assert len(supervisors(mark) - begun) == 1
+    assert len(supervisors(mark) - first_two) == 1
     engine.close()
     factory.discard()
     assert not processes.marked(mark)
@@ -103,7 +103,7 @@ def test_beginning_anew_ends_what_nobody_asked_for(
 ) -> None:
     kept, dropped, new = (turn(tmp_path, scripted.spec(model=name)) for name in ("kept", "dropped", "new"))
     factory.prepare(dropped, kept)
-    before = both_begun(mark)
+    before = begun(mark)
     factory.prepare(kept, new)
     assert len(supervisors(mark)) == 1
     assert supervisors(mark) < before
@@ -118,7 +118,7 @@ def test_beside_an_engine_that_need_not_import_only_a_gpu_lets_another_do_so(
     factory(*first, ignore).close()
     factory.prepare(second, third)
     factory(*second, ignore).close()
-    assert len(supervisors(mark)) == waiting
+    begun(mark, waiting)
 
 
 def test_an_engine_starts_though_its_process_died_while_it_waited(
@@ -126,7 +126,7 @@ def test_an_engine_starts_though_its_process_died_while_it_waited(
 ) -> None:
     first, second = (turn(tmp_path, scripted.spec(model=name)) for name in "ab")
     factory.prepare(first, second)
-    for supervisor in both_begun(mark):
+    for supervisor in begun(mark):
         os.kill(supervisor, signal.SIGKILL)
     assert not processes.left_after(mark, 10.0)
     engine = factory(*first, ignore)

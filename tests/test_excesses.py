@@ -187,6 +187,18 @@ def test_penalties_that_change_the_texts_pass_and_so_does_what_the_baseline_igno
     kv.assert_penalties_heeded(penalised(prose, prose), penalised(prose, prose))
 
 
+def test_answers_shorter_than_penalties_take_to_show_are_refused_and_not_passed() -> None:
+    def brief(i: int) -> str:
+        return prose(i, 12)
+
+    with pytest.raises(kv.UsageError, match=r"writes 32 tokens, .*, to 0 of 16 prompts: give more tokens"):
+        kv.assert_penalties_heeded(penalised(brief, brief), penalised(brief, brief))
+
+
+def test_a_candidate_that_says_nothing_ignores_no_penalty() -> None:
+    kv.assert_penalties_heeded(penalised(lambda _: "", lambda _: ""), penalised(other, prose))
+
+
 def test_penalised_outputs_without_plain_ones_are_refused() -> None:
     alone = PlannedOutputs(penalised(other, prose).sets[1:])
     with pytest.raises(kv.UsageError, match="has its prompts in another set without penalties"):

@@ -163,7 +163,12 @@ def test_arguments_that_refer_elsewhere_have_none(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("max_model_len", "4096"), ("dtype", '"bfloat16"'), ("kv_cache_dtype_skip_layers", '["0", "5"]')],
+    [
+        ("max_model_len", "4096"),
+        ("dtype", '"bfloat16"'),
+        ("kv_cache_dtype_skip_layers", '["0", "5"]'),
+        ("chat_template_kwargs", '{"model_identity": "You are brief."}'),
+    ],
 )
 def test_arguments_that_say_all_themselves_have_one(
     name: str, value: str, key_of: Callable[..., str | None]

@@ -93,7 +93,7 @@ def test_a_layer_with_scales_that_cannot_be_read_is_left_out_and_nothing_is_know
 ) -> None:
     first = {"model.layers.0.self_attn.k_scale": unreadable, "model.layers.0.self_attn.v_scale": f32(V)}
     safetensors(tmp_path / "0.safetensors", first)
-    assert check_scales(layers(), tmp_path, announced=True) == (None, None)
+    assert check_scales(layers(), read_checkpoint_scales(tmp_path), announced=True) == (None, None)
     safetensors(tmp_path / "1.safetensors", {"model.layers.1.self_attn.kv_scale": f32(K)})
     assert read_checkpoint_scales(tmp_path) == {1: LayerScales(1, (K,), (K,))}
 
@@ -103,19 +103,19 @@ def test_nothing_is_known_of_a_checkpoint_that_is_stored_in_another_format(
     tmp_path: Path, announced: bool
 ) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
-    assert check_scales(layers(), tmp_path, announced=announced) == (None, None)
+    assert check_scales(layers(), read_checkpoint_scales(tmp_path), announced=announced) == (None, None)
 
 
 @pytest.mark.parametrize("found", [True, False], ids=["in another format", "nowhere"])
 def test_scales_that_were_announced_and_are_all_one_are_lost_wherever_the_checkpoint_is(
     tmp_path: Path, found: bool
 ) -> None:
-    directory = tmp_path if found else None
+    stored = read_checkpoint_scales(tmp_path) if found else None
     lost = layers((1.0, 1.0), (1.0, 1.0))
     told = "config.json announces scales of the kv cache, and every layer has 1.0"
-    assert check_scales(lost, directory, announced=True) == (None, told)
-    assert check_scales(lost, directory, announced=False) == (None, None)
-    assert check_scales([], directory, announced=True) == (None, None)
+    assert check_scales(lost, stored, announced=True) == (None, told)
+    assert check_scales(lost, stored, announced=False) == (None, None)
+    assert check_scales([], stored, announced=True) == (None, None)
 
 
 def test_layers_may_be_in_several_files_and_a_broken_one_is_left_to_the_engine(tmp_path: Path) -> None:
@@ -207,13 +207,13 @@ def test_a_checkpoint_that_announces_scales_and_holds_none_has_lost_them(tmp_pat
     assert not announces_scales({"kv_cache_scheme": {"num_bits": 8, "dynamic": True}})
     assert not announces_scales({"kv_cache_scheme": None})
     assert not announces_scales(None)
-    count, differ = check_scales(layers(), tmp_path, announced=True)
+    count, differ = check_scales(layers(), read_checkpoint_scales(tmp_path), announced=True)
     assert (count, differ) == (
         0,
         "config.json announces scales of the kv cache, and the checkpoint holds none",
     )
-    assert check_scales([], tmp_path, announced=True) == (0, None)
-    assert check_scales(layers(), tmp_path, announced=False) == (0, None)
+    assert check_scales([], read_checkpoint_scales(tmp_path), announced=True) == (0, None)
+    assert check_scales(layers(), read_checkpoint_scales(tmp_path), announced=False) == (0, None)
 
 
 def test_where_the_files_lie_nowhere_known_nothing_is_known_of_scales() -> None:

@@ -38,6 +38,21 @@ def test_baseline_and_candidate_of_the_named_model_are_told_the_same(
     assert [engine["spec"]["engine_args"] for engine in results(project)["engines"]] == [told, told]
 
 
+def test_a_model_that_the_run_does_not_know_is_named(project: pytest.Pytester) -> None:
+    project.makepyfile(PAIR_TEST)
+    result = project.runpytest(*GATE, policy(project.path, "scripted/other"))
+    result.stdout.fnmatch_lines(
+        ["*the policy has chat_template_kwargs for scripted/other, which is no model*"]
+    )
+
+
+def test_what_the_template_is_told_is_no_argument_of_vllm() -> None:
+    name, told = TOLD
+    spec = EngineSpec("m", "auto", engine_args=((name, told), ("max_model_len", "512")))
+    assert spec.llm_arguments() == {"max_model_len": 512}
+    assert spec.template_arguments() == {"enable_thinking": False}
+
+
 def test_engines_that_are_told_otherwise_are_different_engines() -> None:
     plain = EngineSpec("m", "auto")
     policies = [Policy(chat_template_kwargs={"m": {"enable_thinking": value}}) for value in (True, False)]

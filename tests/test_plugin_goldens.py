@@ -222,6 +222,16 @@ class TestWhereTheyAre:
             ["note: the golden of smoke by scripted/model was made otherwise*: *max_model_len none -> 512"]
         )
 
+    def test_goldens_whose_chat_template_was_told_something_else_vouch_for_nobody(
+        self, gate: pytest.Pytester
+    ) -> None:
+        (gate.path / "policy.toml").write_text('[chat_template_kwargs."scripted/model"]\nbrief = true\n')
+        result = gate.runpytest(*FROM_GOLDEN, "--kv-policy=policy.toml")
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            ['*was made with chat_template_kwargs {} and the policy gives {"brief": true}: make it again*']
+        )
+
 
 class TestOwnGoldens:
     def test_a_target_is_held_beside_what_it_once_wrote(self, project: pytest.Pytester) -> None:

@@ -162,8 +162,17 @@ def candidate(tmp_path_factory: pytest.TempPathFactory, mark: str, baseline: Lif
 
 @pytest.fixture(scope="module")
 def partial(tmp_path_factory: pytest.TempPathFactory, mark: str, baseline: Life) -> Life:
-    """An engine whose first two layers are kept in high precision."""
-    wanted = spec("ref:gqa", "fp8_e4m3", max_model_len=MAX_MODEL_LEN, kv_cache_dtype_skip_layers=["0", "1"])
+    """An engine whose first two layers are kept in high precision, and whose chat template is told a word.
+
+    The template sets that by itself, so that prompts stay as they are.
+    """
+    wanted = spec(
+        "ref:gqa",
+        "fp8_e4m3",
+        max_model_len=MAX_MODEL_LEN,
+        kv_cache_dtype_skip_layers=["0", "1"],
+        chat_template_kwargs={"message": "of no use"},
+    )
     return live(wanted, tmp_path_factory.mktemp("partial"), mark, baseline.outputs)
 
 

@@ -79,7 +79,7 @@ def fingerprint(spec: EngineSpec, devices: DevicePool, program: str) -> Fingerpr
 
 
 def _refers_elsewhere(spec: EngineSpec) -> bool:
-    arguments = spec.arguments()
+    arguments = spec.llm_arguments()
     return bool(arguments.get("trust_remote_code")) or any(
         _ELSEWHERE.search(name) or not _PLAIN_WORD.fullmatch(text) or (text and Path(text).exists())
         for name, value in arguments.items()

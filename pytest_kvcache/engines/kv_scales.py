@@ -49,15 +49,14 @@ class LayerScales:
 
 
 def check_scales(
-    layers: Iterable[LayerScales], directory: Path | None, *, announced: bool
+    layers: Iterable[LayerScales], stored: Mapping[int, LayerScales] | None, *, announced: bool
 ) -> tuple[int | None, str | None]:
     """Return for how many layers a checkpoint holds scales, and where the engine's are others.
 
-    ``layers`` are the engine's quantized ones, ``directory`` holds the checkpoint (None: nothing is known),
-    and ``announced`` is what `announces_scales` says. Where the scales cannot be read the number is None, and
-    they are lost if they were announced and every layer has 1.0.
+    ``layers`` are the engine's quantized ones, ``stored`` is what `read_checkpoint_scales` says (None:
+    nothing is known), and ``announced`` what `announces_scales` does. Where nothing is known the number is
+    None, and scales are lost if they were announced and every layer has 1.0.
     """
-    stored = None if directory is None else read_checkpoint_scales(directory)
     if stored is not None:
         return len(stored), first_difference(layers, stored, announced=announced)
     having = list(layers)

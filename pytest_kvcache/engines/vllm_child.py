@@ -24,14 +24,13 @@ from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.attention import Layer, kind_of_scales, quantized_scales, read_layers
 from pytest_kvcache.engines.chat import Chat
 from pytest_kvcache.engines.identity import model_identity, text_hash
-from pytest_kvcache.engines.kv_scales import announces_scales, check_scales
+from pytest_kvcache.engines.kv_scales import announces_scales, check_scales, read_checkpoint_scales
 from pytest_kvcache.engines.model_files import loaded_directory
 from pytest_kvcache.engines.turns import generate_by_turns
 from pytest_kvcache.engines.vllm_counts import Counter
 from pytest_kvcache.engines.vllm_scoring import Scorer, following_arguments, probe_requests
 from pytest_kvcache.errors import EngineError, KvCacheError
 from pytest_kvcache.records import (
-    CHAT_TEMPLATE_KWARGS,
     Output,
     Prompt,
     Provenance,
@@ -120,12 +119,13 @@ class VllmModel:
         self._platform = str(current_platform.device_type)
         self.llm: Any = vllm.LLM(**self._arguments())
         self._tokenizer: Any = self.llm.get_tokenizer()
-        self._chat = Chat(self._tokenizer, start.spec.arguments().get(CHAT_TEMPLATE_KWARGS, {}))
+        self._chat = Chat(self._tokenizer, start.spec.template_arguments())
         self.seconds_to_load = time.monotonic() - began
         config = self.llm.llm_engine.vllm_config
         model = config.model_config
         self._model_id = model_identity(start.model_path, model.hf_config, Path(start.cache_dir))
-        self._directory = loaded_directory(start.model_path, self._model_id)
+        directory = loaded_directory(start.model_path, self._model_id)
+        self._stored_scales = None if directory is None else read_checkpoint_scales(directory)
         self._announces_scales = announces_scales(getattr(model.hf_config, "quantization_config", None))
         self.counter = Counter(self.llm)
         self._scorer = Scorer(config, lambda *work: self._batch("scoring", *work))
@@ -140,8 +140,7 @@ class VllmModel:
         if self._platform == "cpu":
             arguments |= _cpu_defaults()
         # Scores are log-probabilities of the model itself, whatever processors come after it.
-        asked = {name: value for name, value in spec.arguments().items() if name != CHAT_TEMPLATE_KWARGS}
-        arguments |= asked | {"logprobs_mode": "raw_logprobs"}
+        arguments |= spec.llm_arguments() | {"logprobs_mode": "raw_logprobs"}
         return arguments | following_arguments(_config_of(arguments), arguments)
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Output, ...]:
@@ -297,7 +296,7 @@ class VllmModel:
         from vllm.platforms import current_platform
 
         scales = quantized_scales(layers, times=2.0 if current_platform.is_fp8_fnuz() else 1.0)
-        return check_scales(scales, self._directory, announced=self._announces_scales)
+        return check_scales(scales, self._stored_scales, announced=self._announces_scales)
 
     def _attention_layers(self) -> list[Layer]:
         """Return every attention layer as vLLM built it."""

@@ -27,9 +27,14 @@ def repetition_excess(candidate: Iterable[Output], baseline: Iterable[Output]) -
 
 
 def is_unpenalised(penalised: Output, plain: Output) -> bool:
-    """Whether the output under a penalty begins as the same prompt's without one; short ones tell nothing."""
+    """Whether the output under a penalty begins as the same prompt's without one, for 32 tokens."""
     ours, theirs = (output.token_ids[:BEGINNING] for output in (penalised, plain))
     return len(ours) == BEGINNING and ours == theirs
+
+
+def tells_of_penalties(penalised: Output, plain: Output) -> bool:
+    """Whether two outputs of one engine are long enough for a penalty to have changed the one."""
+    return min(len(penalised.token_ids), len(plain.token_ids)) >= BEGINNING
 
 
 def pair_outputs(candidate: Iterable[Output], baseline: Iterable[Output]) -> Iterator[tuple[Output, Output]]:

@@ -44,6 +44,15 @@ class EngineSpec:
             del fields["golden"]
         return content_key(fields)
 
+    def template_arguments(self) -> dict[str, Json]:
+        """Return what the model's chat template is told."""
+        told: dict[str, Json] = self.arguments().get(CHAT_TEMPLATE_KWARGS, {})
+        return told
+
+    def llm_arguments(self) -> dict[str, Json]:
+        """Return the arguments that are ``vllm.LLM``'s own."""
+        return {name: value for name, value in self.arguments().items() if name != CHAT_TEMPLATE_KWARGS}
+
     def arguments(self) -> dict[str, Json]:
         """Return :attr:`engine_args` as keyword arguments."""
         return {name: json.loads(value) for name, value in self.engine_args}
