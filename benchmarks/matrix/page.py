@@ -23,7 +23,7 @@ TESTS = ("test", "tier", "caught")
 RUNS = ("run", "day", "commit", "workers", "minutes", "engine minutes")
 AT_SETUP = ", at setup"
 NAMED = 3
-"""Faults that are named of those that a test has caught, where they are no more."""
+"""Faults that a test has caught, and tests that have not run, are named where they are no more."""
 _HEAD = """\
 # The matrix
 
@@ -243,7 +243,8 @@ def _control_row(target: str, tier: Tier, outcomes: Sequence[Outcome], *, is_bas
     green = sum(outcome.state == "passed" for outcome in outcomes)
     troubles = [f"{o.test} ({o.state}: {code_span(o.message)})" for o in outcomes if o.state != "passed"]
     missing = _missing(tier, outcomes, is_baseline=is_baseline)
-    troubles += [f"{name} (not run)" for name in missing]
+    few = len(missing) <= NAMED
+    troubles += [f"{name} (not run)" for name in missing] if few else [f"{len(missing)} not run"]
     return [
         code_span(target),
         tier,
