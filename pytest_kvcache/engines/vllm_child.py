@@ -290,6 +290,8 @@ class VllmModel:
 
     def scales_differ(self) -> str | None:
         """Say where the kv scales are not the checkpoint's by now: weights may have come again meanwhile."""
+        if not (self._stored_scales or self._announces_scales):
+            return None
         return self._check_scales(self._attention_layers())[1]
 
     def _check_scales(self, layers: Iterable[Layer]) -> tuple[int | None, str | None]:

@@ -28,8 +28,8 @@ def repetition_excess(candidate: Iterable[Output], baseline: Iterable[Output]) -
 
 def is_unpenalised(penalised: Output, plain: Output) -> bool:
     """Whether the output under a penalty begins as the same prompt's without one, for 32 tokens."""
-    ours, theirs = (output.token_ids[:BEGINNING] for output in (penalised, plain))
-    return len(ours) == BEGINNING and ours == theirs
+    alike = penalised.token_ids[:BEGINNING] == plain.token_ids[:BEGINNING]
+    return alike and tells_of_penalties(penalised, plain)
 
 
 def tells_of_penalties(penalised: Output, plain: Output) -> bool:
