@@ -35,6 +35,6 @@ def _to_see_again(targets: Sequence[Target], policy: Policy) -> frozenset[Engine
     return frozenset(
         spec
         for target in targets
-        if policy.all_known_bad_for(target.spec.model, target.variant or target.kv_dtype)
+        if policy.all_known_bad_for(target.spec.model, target.label)
         for spec in (target.spec, target.baseline)
     )

@@ -54,7 +54,7 @@ def decide(
         _identity(sides, target, prompt_sets),
         evidence,
         limits=policy.limits_for(target.spec.model),
-        known_bad=policy.known_bad_for(target.spec.model, target.variant or target.kv_dtype, test),
+        known_bad=policy.known_bad_for(target.spec.model, target.label, test),
         today=today,
     )
     if verdict.golden is not None and (otherwise := _made_otherwise(evidence)):

@@ -32,6 +32,11 @@ class Target:
     baseline_id: str
 
     @property
+    def label(self) -> str:
+        """As the user names it beside its model, and the policy declares it: its variant or kv dtype."""
+        return self.variant or self.kv_dtype
+
+    @property
     def is_baseline(self) -> bool:
         return self.spec == self.baseline
 

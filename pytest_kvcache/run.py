@@ -191,8 +191,7 @@ class Run:
         """Return what is declared of a test of this target; of a baseline nothing is."""
         if target.is_baseline:
             return None
-        label = target.variant or target.kv_dtype
-        return self.policy.known_bad_for(target.spec.model, label, function_name(item))
+        return self.policy.known_bad_for(target.spec.model, target.label, function_name(item))
 
     # Workers
 
