@@ -6,38 +6,30 @@ The engines are scripted; what is proven here is the plugin, not vLLM.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from golden_project import keep_goldens
-from plugin_project import CONFTEST, GATE, OUTPUT_TEST, VERDICT_TEST, engines_started
+from golden_update import (
+    ALL,
+    BASELINE,
+    NOTHING_WRITTEN,
+    OTHERWISE,
+    SHORT,
+    TWO_SETS,
+    WORKERS,
+    add_to_conftest,
+    goldens,
+    source_of,
+    texts,
+)
+from plugin_project import GATE, OUTPUT_TEST, VERDICT_TEST, engines_started
 
 from pytest_kvcache.golden import sizes
 
-SHORT = "--kv-max-tokens=24"
-BASELINE = ("--kv-dtypes=auto", "--kv-models=scripted/model", SHORT)
 BOTH = (*GATE, SHORT)
 LONG = "--kv-max-tokens=160"
 """After the above, for those who must see a loop or give a verdict."""
-ALL = "--kv-golden-update=all"
 NEW = "--kv-golden-update=new"
-OTHERWISE = "--kv-engine-arg=says=other"
-"""Makes the scripted engine write other texts."""
-NOTHING_WRITTEN = "red: no golden was written: *"
-
-
-def source_of(prompt_set: str, name: str) -> str:
-    """Return the source of a test that compares with the baseline."""
-    return f"""
-import pytest
-
-@pytest.mark.kv_sensitive(prompts="{prompt_set}")
-def test_{name}(kv_baseline):
-    pass
-"""
-
-
-TWO_SETS = source_of("smoke", "plain") + source_of("smoke-penalised", "penalised")
 OWN_GOLDEN = """
 import pytest
 
@@ -47,27 +39,11 @@ def test_own(kv_golden):
 """
 TOO_LONG = "--kv-max-tokens=70000"
 """Makes goldens that could not be kept."""
-WORKERS = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
 
 
 @pytest.fixture(autouse=True)
 def outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
-
-
-def goldens(project: pytest.Pytester) -> dict[str, tuple[bytes, int]]:
-    """Return content and time of every file below the golden directory."""
-    root = project.path / "golden"
-    files = (path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
-
-
-def texts(project: pytest.Pytester) -> list[str]:
-    return sorted(Path(name).name for name in goldens(project) if name.endswith(".json"))
-
-
-def add_to_conftest(project: pytest.Pytester, source: str) -> None:
-    project.makeconftest(CONFTEST + source)
 
 
 class TestRefreshing:
@@ -339,116 +315,3 @@ class TestRefusing:
         result = project.runpytest(*BASELINE, ALL)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         result.stdout.fnmatch_lines([NOTHING_WRITTEN + "no test that was selected needs one*"])
-
-
-class TestAborting:
-    """Whatever is missing, nothing is written, the exit status is not 0, and one line says why."""
-
-    @WORKERS
-    def test_an_engine_that_breaks(self, project: pytest.Pytester, workers: tuple[str, ...]) -> None:
-        project.makepyfile(VERDICT_TEST)
-        result = project.runpytest(*BASELINE, ALL, "--kv-engine-arg=crash_at=scoring", *workers)
-        result.assert_outcomes(errors=1)
-        assert result.ret == pytest.ExitCode.TESTS_FAILED
-        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "1 of 1 tests *test_verdict*died while scoring*"])
-        assert "Traceback" not in result.stdout.str()
-        assert not goldens(project)
-
-    def test_a_set_that_the_engine_refuses(self, project: pytest.Pytester) -> None:
-        project.makepyfile(
-            VERDICT_TEST
-            + """
-@pytest.mark.kv_sensitive(prompts="full-penalised")
-def test_refused(kv_baseline):
-    pass
-"""
-        )
-        result = project.runpytest(*BASELINE, ALL, "--kv-engine-arg=refuses_prompts=32")
-        result.assert_outcomes(skipped=1, errors=1)
-        assert result.ret == pytest.ExitCode.TESTS_FAILED
-        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "1 of 2 tests *test_refused*scripted refusal*"])
-        assert not goldens(project)
-
-    def test_a_killed_worker(self, project: pytest.Pytester) -> None:
-        add_to_conftest(
-            project,
-            """
-import os, signal, pytest
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    if "penalised" in item.name:
-        os.kill(os.getpid(), signal.SIGKILL)
-""",
-        )
-        project.makepyfile(TWO_SETS)
-        result = project.runpytest(*BASELINE, ALL, "-n", "2")
-        assert result.ret == pytest.ExitCode.TESTS_FAILED
-        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "1 of 2 tests *test_penalised*did not run*died*"])
-        assert not goldens(project)
-
-    @WORKERS
-    def test_a_missing_shard(self, project: pytest.Pytester, workers: tuple[str, ...]) -> None:
-        add_to_conftest(
-            project,
-            """
-from pytest_kvcache.shards import Shards
-
-put = Shards.put
-Shards.put = lambda self, test: put(self, test) if "plain" in test else None
-""",
-        )
-        project.makepyfile(TWO_SETS)
-        result = project.runpytest_subprocess(*BASELINE, ALL, *workers)
-        assert result.ret == pytest.ExitCode.TESTS_FAILED
-        # A test that leaves no shard is told from one that its own mark skipped.
-        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "*test_penalised*"])
-        assert not goldens(project)
-
-    @pytest.mark.parametrize("option", ["-x", "--maxfail=1"])
-    def test_a_run_that_stops_at_a_failure(self, project: pytest.Pytester, option: str) -> None:
-        project.makepyfile("def test_unrelated(): assert False\n" + TWO_SETS)
-        result = project.runpytest(*BASELINE, ALL, option)
-        assert result.ret == pytest.ExitCode.TESTS_FAILED
-        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "2 of 2 tests *test_plain*did not run*"])
-        assert not goldens(project)
-
-    def test_an_unrelated_failure_stops_no_refresh_and_stays_red(self, project: pytest.Pytester) -> None:
-        project.makepyfile("def test_unrelated(): assert False\n" + TWO_SETS)
-        assert project.runpytest(*BASELINE, ALL).ret == pytest.ExitCode.TESTS_FAILED
-        assert len(texts(project)) == 2
-
-    def test_an_interrupt_even_if_all_was_made(self, project: pytest.Pytester) -> None:
-        project.makepyfile(VERDICT_TEST + "\ndef test_interrupt(): raise KeyboardInterrupt\n")
-        result = project.runpytest_subprocess(*BASELINE, ALL)
-        assert result.ret == pytest.ExitCode.INTERRUPTED
-        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "*interrupted*"])
-        assert not goldens(project)
-
-    def test_a_full_disk_leaves_the_old_goldens(self, project: pytest.Pytester) -> None:
-        project.makepyfile(VERDICT_TEST)
-        project.runpytest(*BASELINE, ALL)
-        before = goldens(project)
-        add_to_conftest(
-            project,
-            """
-import os, pytest
-
-def full(*_):
-    raise OSError(28, "No space left on device")
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish():
-    os.fsync = full
-""",
-        )
-        result = project.runpytest_subprocess(*BASELINE, ALL, OTHERWISE)
-        assert result.ret == pytest.ExitCode.TESTS_FAILED
-        result.stdout.fnmatch_lines([NOTHING_WRITTEN + "*No space left on device*"])
-        assert goldens(project) == before
-
-    def test_a_wrong_marker_under_xdist(self, project: pytest.Pytester) -> None:
-        project.makepyfile(VERDICT_TEST.replace("prompts", "promts"))
-        result = project.runpytest(*BASELINE, ALL, "-n", "2")
-        assert result.ret == pytest.ExitCode.USAGE_ERROR
-        assert not goldens(project)
