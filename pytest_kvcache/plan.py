@@ -54,11 +54,15 @@ class Target:
         """Return this target as it is served under a condition: itself, or its twin."""
         if not condition.engine_args:
             return self
-        arguments = dict(self.spec.engine_args) | dict(condition.engine_args)
-        left = {name for name, value in condition.engine_args if value == "null"}
-        given = sorted((name, value) for name, value in arguments.items() if name not in left)
-        spec = replace(self.spec, engine_args=tuple(given))
-        return replace(self, id=f"{self.id}+{condition.name}", spec=spec)
+        return replace(self, id=f"{self.id}+{condition.name}", spec=twin(self.spec, condition))
+
+
+def twin(spec: EngineSpec, condition: Condition) -> EngineSpec:
+    """Return an engine with a condition's arguments; those that the condition gives no value are left out."""
+    arguments = dict(spec.engine_args) | dict(condition.engine_args)
+    left = {name for name, value in condition.engine_args if value == "null"}
+    given = sorted((name, value) for name, value in arguments.items() if name not in left)
+    return replace(spec, engine_args=tuple(given))
 
 
 @dataclass(frozen=True, slots=True)

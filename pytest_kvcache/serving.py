@@ -30,6 +30,8 @@ _RESOLVED: Mapping[str, str] = {
     "max_num_seqs": "max_num_seqs",
 }
 """Engine arguments, and the fields of `Provenance` that say what became of them."""
+_BACKENDS = frozenset({"attention_backend", "attention_config"})
+"""Engine arguments by which a condition may ask for another attention backend than the target's."""
 _CHOSEN_BY_VLLM = (-1, None)
 """As an argument: whatever fits."""
 
@@ -113,6 +115,9 @@ def _resolved_otherwise(condition: Condition, served: _Served) -> str | None:
     """Say what vLLM made of a twin, if that is not what the condition asks of the target."""
     asked = [(_RESOLVED[name], json.loads(text)) for name, text in condition.engine_args if name in _RESOLVED]
     asked.append(("kv_cache_dtype", served.plainly.kv_cache_dtype))
+    if _BACKENDS.isdisjoint(name for name, _ in condition.engine_args):
+        # Some take blocks of one size alone: vLLM would serve the twin by another one without a word.
+        asked.append(("attention_backend", served.plainly.attention_backend))
     for field, value in asked:
         given = getattr(_resolved(served.scores), field)
         if value not in _CHOSEN_BY_VLLM and given != value:

@@ -12,7 +12,7 @@ import pytest
 import scripted
 
 from pytest_kvcache import conditions
-from pytest_kvcache.conditions import SHIPPED, Condition
+from pytest_kvcache.conditions import SHIPPED, Condition, condition
 from pytest_kvcache.engines.devices import DevicePool
 from pytest_kvcache.engines.launch import child_engine_factory
 from pytest_kvcache.engines.pool import Notify
@@ -125,6 +125,11 @@ def test_a_candidate_comes_before_its_twin_whenever_their_baseline_begins_elsewh
             {"reports": {"chunked_prefill": True}},
             "vLLM resolved chunked_prefill True where it asks for False",
         ),
+        (
+            condition("elsewhere", {"reports": {"attention_backend": "OTHER"}}),
+            {},
+            "vLLM resolved attention_backend OTHER where it asks for SCRIPTED",
+        ),
     ],
 )
 def test_a_condition_that_did_not_come_about_is_an_error(
@@ -137,9 +142,9 @@ def test_a_condition_that_did_not_come_about_is_an_error(
 def test_a_condition_that_cannot_come_about_is_told_from_one_that_did_not(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for condition in (AGAIN, CONTINUED):
+    for cached in (AGAIN, CONTINUED):
         with pytest.raises(ConditionError, match="prefix caching off"):
-            planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [condition])
+            planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [cached])
     one_at_a_time = make_target(reports={"max_num_seqs": 1})
     with pytest.raises(ConditionError, match="takes one sequence at a time"):
         planned_conditions(session, one_at_a_time, [SMALL], [SHIPPED["alone"]])
