@@ -12,16 +12,17 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from pytest_kvcache.conditions import BATCH, SHIPPED, Condition
+from pytest_kvcache.conditions import BATCH, SHIPPED
 from pytest_kvcache.measures.divergence import ScoreComparison, divergence
+from pytest_kvcache.plan import twin
 from pytest_kvcache.records import EngineSpec, ScoreSet
 from pytest_kvcache.score_files import read_scores
 
 Texts = tuple[ScoreComparison, ...]
+SERVED_OTHERWISE = tuple(condition for condition in SHIPPED.values() if condition.engine_args)
 
 
 def main() -> int:
@@ -47,24 +48,18 @@ def _compared(run: Path) -> Iterator[tuple[str, Texts]]:
     """Yield each condition of a run with what it changed in the texts of one set."""
     files = sorted(run.glob("engines/*/followed-*.scores"))
     followed = [entry for path in files if (entry := read_scores(path))]
-    batches = {_texts(entry, entry.spec): entry for entry in followed if entry.manner == BATCH.manner}
-    for entry in followed:
+    by_engine = {(_texts(entry, entry.spec), entry.manner): entry for entry in followed}
+    twins = {twin(entry.spec, condition) for entry in followed for condition in SERVED_OTHERWISE}
+    for plain in (entry for entry in followed if entry.manner == BATCH.manner and entry.spec not in twins):
         for condition in SHIPPED.values():
-            batch = batches.get(_texts(entry, _without(condition, entry.spec)))
-            if condition is not BATCH and entry.manner == condition.manner and batch not in (None, entry):
-                yield condition.name, divergence(entry, batch).texts
+            there = by_engine.get((_texts(plain, twin(plain.spec, condition)), condition.manner))
+            if there not in (None, plain):
+                yield condition.name, divergence(there, plain).texts
 
 
 def _texts(entry: ScoreSet, spec: EngineSpec) -> tuple[EngineSpec, str, str]:
-    """Return the engine and the texts by which a plain batch is found."""
+    """Return an engine, and the texts of an entry that it followed."""
     return spec, entry.prompt_set.key, entry.text_of
-
-
-def _without(condition: Condition, spec: EngineSpec) -> EngineSpec:
-    """Return the target whose twin this engine is, under a condition; an engine that is none as it is."""
-    if not set(condition.engine_args) <= set(spec.engine_args):
-        return spec
-    return replace(spec, engine_args=tuple(a for a in spec.engine_args if a not in condition.engine_args))
 
 
 if __name__ == "__main__":
