@@ -98,6 +98,7 @@ def _resolved(scores: ScoreSet) -> Provenance:
 
 def _check_came_about(target: Target, condition: Condition, served: _Served) -> None:
     """Raise `EngineError` unless the condition showed."""
+    _check_blocks(target, condition, served)
     missing = _resolved_otherwise(condition, served) or {
         "cached_tokens": _nothing_cached,
         "cached_texts": _nothing_read_back,
@@ -111,12 +112,32 @@ def _check_came_about(target: Target, condition: Condition, served: _Served) -> 
         raise EngineError(f"{name}, {condition.name} of {served.scores.prompt_set.name}: {missing}")
 
 
+def _check_blocks(target: Target, condition: Condition, served: _Served) -> None:
+    """Raise `ConditionError` where the target's attention backend takes no blocks of the condition's size.
+
+    Some take one size alone: vLLM serves the twin by another backend without a word.
+    """
+    plainly, resolved = served.plainly, _resolved(served.scores)
+    size = json.loads(dict(condition.engine_args).get("block_size", "null"))
+    moved = plainly.attention_backend != resolved.attention_backend
+    if size in (None, plainly.block_size) or not moved or _chooses_backend(condition):
+        return
+    raise ConditionError(
+        f"{condition.name} asks for blocks of {size} tokens, and for these vLLM takes "
+        f"{resolved.attention_backend} where it serves {target.id} by {plainly.attention_backend}: give a "
+        f"condition of your own with a block_size of {plainly.block_size}"
+    )
+
+
+def _chooses_backend(condition: Condition) -> bool:
+    return not _BACKENDS.isdisjoint(name for name, _ in condition.engine_args)
+
+
 def _resolved_otherwise(condition: Condition, served: _Served) -> str | None:
     """Say what vLLM made of a twin, if that is not what the condition asks of the target."""
     asked = [(_RESOLVED[name], json.loads(text)) for name, text in condition.engine_args if name in _RESOLVED]
     asked.append(("kv_cache_dtype", served.plainly.kv_cache_dtype))
-    if _BACKENDS.isdisjoint(name for name, _ in condition.engine_args):
-        # Some take blocks of one size alone: vLLM would serve the twin by another one without a word.
+    if not _chooses_backend(condition):
         asked.append(("attention_backend", served.plainly.attention_backend))
     for field, value in asked:
         given = getattr(_resolved(served.scores), field)

@@ -148,6 +148,9 @@ def test_a_condition_that_cannot_come_about_is_told_from_one_that_did_not(
     one_at_a_time = make_target(reports={"max_num_seqs": 1})
     with pytest.raises(ConditionError, match="takes one sequence at a time"):
         planned_conditions(session, one_at_a_time, [SMALL], [SHIPPED["alone"]])
+    resized = condition("resized", {"block_size": 64, "reports": {"attention_backend": "OTHER"}})
+    with pytest.raises(ConditionError, match="takes OTHER where .* by SCRIPTED: .* a block_size of 16$"):
+        planned_conditions(session, make_target(), [SMALL], [resized])
     uncached = SHIPPED["uncached"]
     with pytest.raises(ConditionError, match="served as uncached asks anyway"):
         planned_conditions(session, make_target(enable_prefix_caching=False), [SMALL], [uncached])
