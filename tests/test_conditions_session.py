@@ -149,7 +149,7 @@ def test_a_condition_that_cannot_come_about_is_told_from_one_that_did_not(
     with pytest.raises(ConditionError, match="takes one sequence at a time"):
         planned_conditions(session, one_at_a_time, [SMALL], [SHIPPED["alone"]])
     resized = condition("resized", {"block_size": 64, "reports": {"attention_backend": "OTHER"}})
-    with pytest.raises(ConditionError, match="takes OTHER where .* by SCRIPTED: .* a block_size of 16$"):
+    with pytest.raises(ConditionError, match=r"takes OTHER where .* by SCRIPTED: .* a block_size of 16$"):
         planned_conditions(session, make_target(), [SMALL], [resized])
     uncached = SHIPPED["uncached"]
     with pytest.raises(ConditionError, match="served as uncached asks anyway"):

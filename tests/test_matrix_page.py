@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import pytest
 from matrix.catalogue import ROOT, Catalogue, Control, Fault, Tier
 from matrix.outcomes import Outcome, Recorded, Red, keep, read_record
@@ -105,8 +106,17 @@ def test_what_only_the_full_tier_finds_is_listed() -> None:
 def test_a_tier_that_is_not_planned_for_a_control_was_not_tried() -> None:
     control = Control(model="ref:gqa", dtypes=("fp8",), tiers=("smoke",))
     text = page(Catalogue((), (control,)), [])
-    assert "| `gqa-fp8` | smoke | not run | - |" in text
-    assert "| `gqa-fp8` | full | not tried | - |" in text
+    assert "| `gqa-fp8` | smoke | - | not run | - |" in text
+    assert "| `gqa-fp8` | full | - | not tried | - |" in text
+
+
+def test_controls_say_on_which_commits_each_tier_rests() -> None:
+    control = Control(model="ref:gqa", dtypes=("fp8",))
+    smoke = run(outcome("tasks", target="gqa-fp8"), commit="abc")
+    full = [run(outcome(name, target="gqa-fp8"), tier="full") for name in ("tasks", "drift")]
+    text = page(Catalogue((), (control,)), [smoke, full[0], msgspec.structs.replace(full[1], commit="def")])
+    assert "| `gqa-fp8` | smoke | `abc` | 1 of " in text
+    assert "| `gqa-fp8` | full | `def`, not noted | 2 of " in text
 
 
 def test_workers_are_told_where_they_were_noted(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from golden_update import (
     WORKERS,
     add_to_conftest,
     goldens,
+    source_of,
     texts,
 )
 from plugin_project import VERDICT_TEST
@@ -37,14 +38,7 @@ class TestAborted:
         assert not goldens(project)
 
     def test_a_set_that_the_engine_refuses(self, project: pytest.Pytester) -> None:
-        project.makepyfile(
-            VERDICT_TEST
-            + """
-@pytest.mark.kv_sensitive(prompts="full-penalised")
-def test_refused(kv_baseline):
-    pass
-"""
-        )
+        project.makepyfile(VERDICT_TEST + source_of("full-penalised", "refused"))
         result = project.runpytest(*BASELINE, ALL, "--kv-engine-arg=refuses_prompts=32")
         result.assert_outcomes(skipped=1, errors=1)
         assert result.ret == pytest.ExitCode.TESTS_FAILED

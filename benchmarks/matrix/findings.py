@@ -21,9 +21,10 @@ class Findings:
     def of(self, target: str, tier: Tier) -> Sequence[Outcome]:
         return self._outcomes.get((tier, target), ())
 
-    def commits(self, target: str) -> set[str]:
-        """Return the commits of all runs that say something of a target; one may be empty."""
-        return {run.commit for run in self._runs if any(found.target == target for found in run.outcomes)}
+    def commits(self, target: str, tiers: Sequence[Tier] = TIERS) -> set[str]:
+        """Return the commits of all runs that say something of a target in these tiers; one may be empty."""
+        runs = (run for run in self._runs if run.tier in tiers)
+        return {run.commit for run in runs if any(found.target == target for found in run.outcomes)}
 
     def catches(self, fault: Fault, tier: Tier) -> list[Outcome]:
         """Return the outcomes by which a fault was caught in a tier: none that is red without it as well."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from detection.markdown import code_span, markdown_table
 
@@ -14,7 +14,7 @@ from pytest_kvcache.measures.paired import share_interval
 
 PAGE = ROOT / "docs" / "matrix.md"
 FAULTS = ("fault", "class", "imitates", "injected how", "own suite", "caught by it", "others", "smoke tier")
-CONTROLS = ("control", "tier", "green tests", "others")
+CONTROLS = ("control", "tier", "at commits", "green tests", "others")
 REPETITIONS = (
     *("control", "tier", "repetitions", "at commits"),
     *("without an alarm", "tests passed", "skipped", "alarms"),
@@ -234,23 +234,25 @@ def _control_rows(controls: Sequence[Control], findings: Findings) -> Iterator[l
             is_baseline = target == control.baseline_target
             for tier in TIERS:
                 if outcomes := findings.of(target, tier):
-                    yield _control_row(target, tier, outcomes, is_baseline=is_baseline)
+                    green, others = _control_cells(tier, outcomes, is_baseline=is_baseline)
+                    yield [code_span(target), tier, _at(findings.commits(target, [tier])), green, others]
                 else:
-                    yield [code_span(target), tier, "not run" if tier in control.tiers else "not tried", "-"]
+                    state = "not run" if tier in control.tiers else "not tried"
+                    yield [code_span(target), tier, "-", state, "-"]
 
 
-def _control_row(target: str, tier: Tier, outcomes: Sequence[Outcome], *, is_baseline: bool) -> list[str]:
+def _at(commits: Iterable[str]) -> str:
+    return ", ".join(sorted(code_span(commit) if commit else "not noted" for commit in commits))
+
+
+def _control_cells(tier: Tier, outcomes: Sequence[Outcome], *, is_baseline: bool) -> tuple[str, str]:
+    """Return how many tests are green of a control, and which are not."""
     green = sum(outcome.state == "passed" for outcome in outcomes)
     troubles = [f"{o.test} ({o.state}: {code_span(o.message)})" for o in outcomes if o.state != "passed"]
     missing = _missing(tier, outcomes, is_baseline=is_baseline)
     few = len(missing) <= NAMED
     troubles += [f"{name} (not run)" for name in missing] if few else [f"{len(missing)} not run"]
-    return [
-        code_span(target),
-        tier,
-        f"{green} of {len(outcomes) + len(missing)}",
-        "; ".join(troubles) or "-",
-    ]
+    return f"{green} of {len(outcomes) + len(missing)}", "; ".join(troubles) or "-"
 
 
 def _repetition_rows(controls: Sequence[Control], record: Sequence[Recorded]) -> Iterator[list[str]]:
@@ -275,7 +277,7 @@ def _repetition_row(target: str, tier: Tier, runs: Sequence[Recorded]) -> list[s
         code_span(target),
         tier,
         str(len(runs)),
-        ", ".join(sorted({code_span(run.commit) if run.commit else "not noted" for run in runs})),
+        _at({run.commit for run in runs}),
         f"{quiet.value:.0%} [{quiet.low:.0%}, {quiet.high:.0%}]",
         str(states["passed"]),
         str(states["skipped"]),
