@@ -40,8 +40,10 @@ def test_short_answers_full(
 
 
 def _skip_without_ends(baseline: kv.PlannedOutputs) -> None:
-    if all(output.finish_reason == "length" for each in baseline.sets for output in each.outputs):
-        pytest.skip("no answer of the baseline ends within its tokens: only beside such are others judged")
+    """Only beside an answer that ends is another judged, and of too few no loss could be proven."""
+    cut = [output.finish_reason == "length" for each in baseline.sets for output in each.outputs]
+    if 2 * sum(cut) > len(cut):
+        pytest.skip(f"{sum(cut)} of the baseline's {len(cut)} answers do not end within their tokens")
 
 
 def _within(limits: kv.Limits, outputs: kv.PlannedOutputs, baseline: kv.PlannedOutputs) -> None:

@@ -182,9 +182,22 @@ def test_penalised_texts_that_are_the_plain_ones_fail() -> None:
     assert "small-penalised/p00" in message
 
 
-def test_penalties_that_change_the_texts_pass_and_so_does_what_the_baseline_ignores_too() -> None:
+def test_penalties_that_change_the_texts_pass() -> None:
     kv.assert_penalties_heeded(penalised(other, prose), penalised(other, prose))
-    kv.assert_penalties_heeded(penalised(prose, prose), penalised(prose, prose))
+
+
+@pytest.mark.parametrize("heeded", [0, 5, 6, 16])
+def test_a_baseline_whose_penalties_change_five_of_16_texts_cannot_show_that_they_are_ignored(
+    heeded: int,
+) -> None:
+    def some(i: int) -> str:
+        return other(i) if i < heeded else prose(i)
+
+    if heeded < 6:
+        with pytest.raises(kv.UsageError, match=rf"of 16 .* begin {16 - heeded} as without penalties, so th"):
+            kv.assert_penalties_heeded(penalised(some, prose), penalised(some, prose))
+    else:
+        kv.assert_penalties_heeded(penalised(some, prose), penalised(some, prose))
 
 
 def test_answers_shorter_than_penalties_take_to_show_are_refused_and_not_passed() -> None:

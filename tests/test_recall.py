@@ -37,7 +37,18 @@ def failure(*args: OutputSet | PlannedOutputs, **limits: Any) -> kv.QualityError
 def test_as_many_right_answers_as_the_baseline_pass_whoever_gives_them() -> None:
     kv.assert_recall(answers(), answers())
     kv.assert_recall(answers(lambda i: i % 2 == 0), answers(lambda i: i % 2 == 1))
-    kv.assert_recall(answers(lambda _: False), answers(lambda _: False))
+
+
+@pytest.mark.parametrize("known", range(N + 1))
+def test_a_baseline_that_knows_six_of_24_cannot_show_a_loss_and_passes_nobody(known: int) -> None:
+    both = answers(lambda i: i < known)
+    if known < 7:
+        with pytest.raises(kv.QualityError, match="not even the loss of all would be proven") as caught:
+            kv.assert_recall(both, both)
+        assert caught.value.codes == (ReasonCode.TOO_LITTLE_EVIDENCE,)
+        kv.assert_recall(both, both, share=known / N)
+    else:
+        kv.assert_recall(both, both)
 
 
 @pytest.mark.parametrize("lost", range(N + 1))
@@ -90,7 +101,7 @@ def test_without_a_baseline_a_plain_share_is_the_limit() -> None:
 
 def test_a_share_holds_beside_a_baseline_too() -> None:
     bad = answers(lambda _: False)
-    kv.assert_recall(bad, bad)
+    kv.assert_recall(bad, bad, share=0.0)
     failure(bad, bad, share=0.1)
 
 

@@ -6,7 +6,7 @@ its interval lies beyond the margin, at the level corrected for all that are jud
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_kvcache.assertions.arguments import check_enough, check_margins, read_sets
@@ -87,6 +87,15 @@ def find_excess(faults: Mapping[str, tuple[bool, bool]], margin: float) -> Exces
         return None
     worse = tuple(name for name, (ours, theirs) in faults.items() if ours and not theirs)
     return Excess(judgement.interval, margin, worse)
+
+
+def can_show_excess(theirs: Collection[bool], margin: float) -> bool:
+    """Whether a fault of every output of the candidate would be proven to be beyond the margin.
+
+    ``theirs`` says of each of the baseline's whether it has the fault. Where too few are free of it, an
+    assertion on this fault could not fail, and its pass would say nothing.
+    """
+    return find_excess({str(place): (True, fault) for place, fault in enumerate(theirs)}, margin) is not None
 
 
 def check_excesses(found: Mapping[str, Sequence[Found]], margins: Mapping[str, float]) -> None:

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pytest_kvcache.assertions.arguments import misuse_of
-from pytest_kvcache.assertions.excesses import Found, Pair, Sets, check_excesses, read_evidence
+from pytest_kvcache.assertions.excesses import (
+    Found,
+    Pair,
+    Sets,
+    can_show_excess,
+    check_excesses,
+    read_evidence,
+)
 from pytest_kvcache.endpoints import LEAST_FOR_AN_INTERVAL
 from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.measures.penalties import BEGINNING, is_unpenalised, tells_of_penalties
@@ -40,6 +47,12 @@ def assert_penalties_heeded(
             raise ValueError(
                 f"the baseline writes {BEGINNING} tokens, with and without penalties, to {len(found)} of "
                 f"{len(sides)} prompts: give more tokens (max_tokens), or prompts that ask for longer texts"
+            )
+        if not can_show_excess([each.theirs for each in found], margin):
+            same = sum(each.theirs for each in found)
+            raise ValueError(
+                f"of {len(found)} penalised texts the baseline's begin {same} as without penalties, so that "
+                f"no excess beyond {margin:.2f} could be proven: give more prompts, or stronger penalties"
             )
         check_excesses({"penalties_ignored_excess": found}, {"penalties_ignored_excess": margin})
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_kvcache.assertions.arguments import check_enough, check_margins, misuse_of, read_sets
-from pytest_kvcache.assertions.excesses import find_excess
+from pytest_kvcache.assertions.excesses import can_show_excess, find_excess
 from pytest_kvcache.errors import QualityError
 from pytest_kvcache.findings import AFTER, SHOWN
 from pytest_kvcache.measures.recall import is_right
@@ -28,8 +28,10 @@ def assert_recall(
     Outputs are of a prompt set whose prompts have answers; of planned outputs only such sets count. With a
     baseline it fails if the paired difference of the two shares of right answers lies beyond ``loss`` (0 to
     1) with its 95 % interval; ``share`` (0 to 1) is a plain limit. The message names the tasks whose right
-    answers were lost. Raises :class:`~pytest_kvcache.errors.UsageError` for outputs without tasks, for
-    neither a baseline nor a share, and for fewer than two tasks beside a baseline.
+    answers were lost. Without a share it fails too, for too little evidence, where the baseline has so few
+    right answers that not even the loss of all would be proven. Raises
+    :class:`~pytest_kvcache.errors.UsageError` for outputs without tasks, for neither a baseline nor a share,
+    and for fewer than two tasks beside a baseline.
     """
     __tracebackhide__ = True
     with misuse_of("assert_recall"):
@@ -46,6 +48,8 @@ def assert_recall(
         raise QualityError(_message(head, "wrong", ours, wrong), (ReasonCode.RECALL,))
     if theirs is not None:
         _check_loss(ours, theirs, loss)
+        if share is None:
+            _check_power(theirs, loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,15 @@ def _check_loss(ours: Mapping[str, _Answer], theirs: Mapping[str, _Answer], marg
             f"{_right(theirs, theirs)}: a loss of {excess}"
         )
         raise QualityError(_message(head, "lost", ours, excess.worse, theirs), (ReasonCode.RECALL,))
+
+
+def _check_power(theirs: Mapping[str, _Answer], margin: float) -> None:
+    if not can_show_excess([not answer.right for answer in theirs.values()], margin):
+        raise QualityError(
+            f"of {len(theirs)} answers the baseline has {_right(theirs, theirs)} right, and not even the "
+            f"loss of all would be proven beyond the margin {margin:.2f}: give more tasks, or easier ones",
+            (ReasonCode.TOO_LITTLE_EVIDENCE,),
+        )
 
 
 def _message(
