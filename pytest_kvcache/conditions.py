@@ -22,7 +22,9 @@ NOT_A_CONDITIONS = ("kv_cache_dtype", "model", "revision", CHAT_TEMPLATE_KWARGS)
 _COMPILERS = ("c++", "g++", "clang++")
 
 
-ShownBy = Literal["cached_tokens", "cached_texts", "preemptions", "max_num_batched_tokens", "max_num_seqs"]
+ShownBy = Literal[
+    "cached_tokens", "cached_texts", "cut_plainly", "preemptions", "max_num_batched_tokens", "max_num_seqs"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,9 @@ class Condition:
     engine_args: tuple[tuple[str, str], ...] = ()
     """Of its twin, sorted by name, each value as JSON text; none where the target's own engine does it."""
     shown_by: ShownBy | None = None
-    """What tells that it came about: a count above 0, more cached tokens than prompts have, prompts of more
-    tokens than this argument, or a plain batch that takes more than one of these."""
+    """What tells that it came about: a count above 0, more cached tokens than prompts have, a plain batch of
+    more tokens than fit into a step, prompts of more tokens than this argument, or a plain batch that takes
+    more than one of these."""
     compiles: bool = False
 
     @property
@@ -81,7 +84,7 @@ SHIPPED: Mapping[str, Condition] = {
         Condition("alone", "alone", shown_by="max_num_seqs"),
         Condition("continued", "continued", shown_by="cached_texts"),
         Condition("chunked", engine_args=_as_texts(_CHUNK), shown_by="max_num_batched_tokens"),
-        Condition("whole", engine_args=_as_texts(_WHOLE)),
+        Condition("whole", engine_args=_as_texts(_WHOLE), shown_by="cut_plainly"),
         Condition("compiled", engine_args=_as_texts({"enforce_eager": False}), compiles=True),
         Condition("eager", engine_args=_as_texts({"enforce_eager": True})),
         Condition("preempted", engine_args=_as_texts(_SMALL_CACHE), shown_by="preemptions"),

@@ -105,6 +105,7 @@ def _check_came_about(target: Target, condition: Condition, served: _Served) -> 
         "preemptions": _nothing_preempted,
         "max_num_batched_tokens": _nothing_cut,
         "max_num_seqs": _check_batches,
+        "cut_plainly": _check_cut_plainly,
         None: lambda *_: None,
     }[condition.shown_by](condition, served)
     if missing:
@@ -178,6 +179,17 @@ def _check_batches(_: Condition, served: _Served) -> None:
         raise ConditionError(
             f"{spec.model} under {spec.kv_cache_dtype} takes one sequence at a time (max_num_seqs): none is "
             "ever in a batch"
+        )
+
+
+def _check_cut_plainly(_: Condition, served: _Served) -> None:
+    """Raise `ConditionError` where all prompts fit into one step of the plain batch, so that none was cut."""
+    room, name = served.plainly.max_num_batched_tokens, served.scores.prompt_set.name
+    tokens = sum(len(output.prompt_token_ids) for output in served.texts)
+    if tokens <= room:
+        raise ConditionError(
+            f"no prompt of {name} is cut in a plain batch either: their {tokens} tokens fit "
+            f"into one step of {room}; give more or longer ones, or a smaller max_num_batched_tokens"
         )
 
 

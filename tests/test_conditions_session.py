@@ -148,6 +148,9 @@ def test_a_condition_that_cannot_come_about_is_told_from_one_that_did_not(
     one_at_a_time = make_target(reports={"max_num_seqs": 1})
     with pytest.raises(ConditionError, match="takes one sequence at a time"):
         planned_conditions(session, one_at_a_time, [SMALL], [SHIPPED["alone"]])
+    fits = make_target(max_num_batched_tokens=64, prompt_tokens=16)
+    with pytest.raises(ConditionError, match="their 64 tokens fit into one step of 64; give more"):
+        planned_conditions(session, fits, [SMALL], [SHIPPED["whole"]])
     resized = condition("resized", {"block_size": 64, "reports": {"attention_backend": "OTHER"}})
     with pytest.raises(ConditionError, match=r"takes OTHER where .* by SCRIPTED: .* a block_size of 16$"):
         planned_conditions(session, make_target(), [SMALL], [resized])
@@ -187,10 +190,10 @@ def test_a_target_that_is_served_whole_by_its_arguments_needs_no_twin_for_that()
 def test_a_prompt_is_read_whole_though_the_target_was_given_less_room_in_a_step(
     session: Session, tmp_path: Path
 ) -> None:
-    target = make_target(enable_chunked_prefill=True, max_num_batched_tokens=64)
+    target = make_target(enable_chunked_prefill=True, max_num_batched_tokens=64, prompt_tokens=17)
     assert len(planned_conditions(session, target, [SMALL], [SHIPPED["whole"]])) == 2
     twin = next(r.spec for r in RunStore(tmp_path / "run").reports() if r.label.endswith("+whole"))
-    assert twin.arguments() == {"enable_chunked_prefill": False}
+    assert twin.arguments() == {"enable_chunked_prefill": False, "prompt_tokens": 17}
 
 
 def test_an_engine_that_cannot_follow_breaks_nothing_else(session: Session) -> None:

@@ -156,6 +156,13 @@ def test_the_first_layer_with_other_scales_is_told(second: tuple[float, float], 
 def test_scales_as_stored_are_no_finding_and_rounding_neither() -> None:
     assert first_difference(layers(first=(K * 1.0001, V)), STORED) is None
     assert first_difference([scales(7, 1.0, 1.0)], STORED) is None
+    assert first_difference([scales(7, K, V)], STORED, announced=True) is None
+
+
+def test_a_layer_of_which_the_announced_scales_are_missing_is_told() -> None:
+    assert first_difference([*layers(), scales(7, 1.0, 1.0)], STORED, announced=True) == (
+        "layer 7 has 1.0: config.json announces scales, and none of it is stored"
+    )
 
 
 BY_HEAD = {1: LayerScales(1, (K, V, K, K), (V, V, K, K))}

@@ -108,6 +108,8 @@ def first_difference(
         wanted = stored.get(layer.layer)
         if wanted and (fault := _fault(layer, wanted)):
             return f"layer {layer.layer} {fault}"
+        if announced and not wanted and {*layer.k, *layer.v} == {1.0}:
+            return f"layer {layer.layer} has 1.0: config.json announces scales, and none of it is stored"
     return None
 
 
