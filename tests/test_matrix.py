@@ -115,7 +115,10 @@ def test_a_control_that_turns_red_is_named_with_its_reason() -> None:
     outcomes = (outcome("tasks", "QualityError: lost", "gqa-fp8"), outcome("drift", None, "gqa-fp8"))
     run = Recorded("run", "smoke", date(2026, 1, 1), 60.0, 1.5, outcomes)
     text = page(Catalogue((), (control,)), [run])
-    assert "| `gqa-fp8` | smoke | 1 of 20 | test_tasks (failed: `QualityError: lost`); 18 not run |" in text
+    assert (
+        "| `gqa-fp8` | smoke | not noted | 1 of 20 | test_tasks (failed: `QualityError: lost`); 18 not run |"
+        in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,7 @@ def test_repetitions_are_counted_apart_and_their_alarms_told(tmp_path: Path) -> 
         found = (outcome("tasks", message, "gqa-fp8"),)
         keep(Recorded("run", "smoke", date(2026, 1, 1), 60.0, 1.5, found, seed), record)
     text = page(Catalogue((), (control,)), read_record(record))
-    assert "| `gqa-fp8` | smoke | 1 of 19 | 18 not run |" in text
+    assert "| `gqa-fp8` | smoke | not noted | 1 of 19 | 18 not run |" in text
     assert (
         "| `gqa-fp8` | smoke | 2 | not noted | 50% [9%, 91%] | 1 | 0 | 1: tasks (`QualityError: lost`) |"
         in text

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from matrix.catalogue import ROOT, Catalogue, Control, Fault, Tier
+from matrix.catalogue import ROOT, Catalogue, Control, Fault, Tier, read_catalogue
 from matrix.outcomes import Outcome, Recorded, Red, keep, read_record
 from matrix.page import PAGE, page
 
@@ -125,6 +125,15 @@ def test_workers_are_told_where_they_were_noted(tmp_path: Path) -> None:
     text = written(*read_record(tmp_path / "results.json"))
     assert "| run | 2026-01-01 | abc | 2 | 1.0 | 1.5 |" in text
     assert "| run | 2026-01-01 | - | - | 1.0 | 1.5 |" in text
+
+
+def test_the_page_is_that_of_the_record_and_no_fault_escapes_its_suite() -> None:
+    kept = PAGE.read_text(encoding="utf-8")
+    assert page(read_catalogue(), read_record()) == kept
+    rows = [line for line in kept.splitlines() if line.startswith("| `")]
+    assert sum(" | yes: " in row for row in rows) == len(read_catalogue().fault)
+    alarms = [found for run in read_record() if run.seed for found in run.outcomes if found.state == "failed"]
+    assert not alarms
 
 
 def test_the_suites_page_links_to_the_list_that_is_there() -> None:

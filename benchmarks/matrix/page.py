@@ -35,9 +35,10 @@ A suite has caught a fault if a test of it is red for a reason that the fault ma
 of a setting; or, for a crash and a refusal, an engine that is gone, with the fault's own message. *At setup*
 says that the plugin would not even begin the suite's tests, because the engine runs otherwise than it was
 asked to; other suites have caught nothing by that, and are only counted. Too little evidence (`undecided`) is
-red, too, and has caught nothing; nor has a test that is red without the fault: on the baseline, or under the
-same kv dtype. `full` marks what only the full tier sees; of that tier a fault has run its own suite alone, or
-the few that the catalogue names.
+red, too, and has caught nothing; nor has a test that is red without the fault, on the baseline or under the
+same kv dtype, where that was run: not for `key-bias-awq`, whose healthy twin is no baseline. `full` marks
+what only the full tier sees; of that tier a fault has run its own suite alone, or the few that the catalogue
+names.
 """
 _RECORD = """
 Rows were recorded one by one while the suites grew, so no single run made this page: the table at its end
@@ -67,6 +68,7 @@ _REPETITIONS = """
 Each repetition asks both engines anew, every set in another order. Sets of the smoke tier take their prompts
 from the full tier; those of the full tier, and the few that have no counterpart there, leave out an eighth of
 their own (`benchmarks/matrix/redrawn.py`). An alarm is any red test, or a repetition in which none passed.
+Controls that are not listed here have been drawn once, above.
 Repetitions of a control share prompts with one another, so the 95 % interval (Wilson) takes them for more
 independent than they are.
 """
