@@ -179,6 +179,17 @@ def test_a_cache_smaller_by_some_blocks_is_as_large() -> None:
     kv.assert_settings_kept(given(replace(BASELINE, kv_capacity_tokens=62_080 - 512), "auto"), baseline())
 
 
+@pytest.mark.parametrize("field", ["enforce_eager", "chunked_prefill"])
+def test_what_was_asked_for_and_not_given_is_lost_though_the_baseline_does_not_tell(field: str) -> None:
+    silent = replace(baseline(), provenance=replace(BASELINE, enforce_eager=None, chunked_prefill=None))
+    argument = {"enforce_eager": "enforce_eager", "chunked_prefill": "enable_chunked_prefill"}[field]
+    asked = not getattr(CANDIDATE, field)
+    assert lost(given(CANDIDATE, **{argument: asked}), silent) == [
+        f"{field.replace('_', ' ')}: {not asked}, asked for was {asked}"
+    ]
+    kv.assert_settings_kept(given(CANDIDATE), silent)
+
+
 def test_beside_a_golden_what_it_does_not_keep_is_left_out() -> None:
     kept = replace(BASELINE, kv_capacity_tokens=0, enforce_eager=None, chunked_prefill=None)
     golden = replace(baseline(), provenance=kept)

@@ -164,10 +164,13 @@ def _setting(setting: _Setting, ours: OutputSet, theirs: OutputSet) -> Iterator[
     mine, other = (getattr(each.provenance, setting.name) for each in (ours, theirs))
     asked, asked_there = ours.spec.arguments(), theirs.spec.arguments()
     wanted = _wanted(setting, asked)
-    if None in (mine, other) and setting.name in _OFTEN_UNKNOWN:
+    often_unknown = setting.name in _OFTEN_UNKNOWN
+    if mine is None and often_unknown:
         return
     if wanted is not None and not setting.is_given(mine, wanted):
         yield f"{setting.what}: {mine}, asked for was {wanted}"
+    elif other is None and often_unknown:
+        return
     elif _is_lost(setting, mine, other) and _asked_alike(setting, asked, asked_there):
         yield f"{setting.what}: {mine}, the baseline's is {other}{_remedy(setting)}"
 
