@@ -15,7 +15,8 @@ from pytest_kvcache.errors import QualityError
 from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.findings import AFTER, SHOWN
 from pytest_kvcache.measures.noninferiority import Differences, judge
-from pytest_kvcache.measures.paired import Interval
+from pytest_kvcache.measures.paired import ALPHA, Interval
+from pytest_kvcache.measures.power import fails_from
 from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, Prompt, ReasonCode
 from pytest_kvcache.text import listed, printable
 
@@ -95,7 +96,8 @@ def can_show_excess(theirs: Collection[bool], margin: float) -> bool:
     ``theirs`` says of each of the baseline's whether it has the fault. Where too few are free of it, an
     assertion on this fault could not fail, and its pass would say nothing.
     """
-    return find_excess({str(place): (True, fault) for place, fault in enumerate(theirs)}, margin) is not None
+    needed = fails_from(len(theirs), margin, ALPHA)
+    return needed is not None and len(theirs) - sum(theirs) >= needed
 
 
 def check_excesses(found: Mapping[str, Sequence[Found]], margins: Mapping[str, float]) -> None:
