@@ -1,9 +1,9 @@
 """Power: what a sample of this size and spread can see, and how much larger it would have to be.
 
-For planning; no verdict depends on it, and assertions that could not fail are refused by it. A harm of the *minimum detectable effect* is found beyond the margin
-with probability 1 - beta (H. S. Bloom, "Minimum Detectable Effects: A Simple Way to Report the Statistical
-Power of Experimental Designs", Evaluation Review 19, 1995). For means it is an approximation, for shares the
-decision's own rule is inverted.
+For planning; no verdict depends on it, and assertions that could not fail are refused by it. A harm of the
+*minimum detectable effect* is found beyond the margin with probability 1 - beta (H. S. Bloom, "Minimum
+Detectable Effects: A Simple Way to Report the Statistical Power of Experimental Designs", Evaluation Review
+19, 1995). For means it is an approximation, for shares the decision's own rule is inverted.
 """
 
 from __future__ import annotations
