@@ -48,6 +48,14 @@ def test_penalties_heeded(
 
 
 @pytest.mark.kv_full
+@pytest.mark.kv_sensitive(prompts=["full", "full-penalised"])
+def test_repetition_heeded(
+    kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
+) -> None:
+    kv.assert_penalties_heeded(kv_outputs, kv_baseline, margin=kv_limits.penalties_ignored_excess)
+
+
+@pytest.mark.kv_full
 @pytest.mark.kv_sensitive(prompts=["full", "full-frequency-alone"])
 def test_frequency_heeded(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
