@@ -24,7 +24,7 @@ from pytest_kvcache.measures.figures import TextFigures
 from pytest_kvcache.measures.noninferiority import Differences, Judgement, Means, Sample, judge
 from pytest_kvcache.measures.paired import Interval, median_interval, share_interval
 from pytest_kvcache.measures.penalties import repetition_excess
-from pytest_kvcache.measures.power import BETA, MOST_PROMPTS
+from pytest_kvcache.measures.power import BETA, MOST_PROMPTS, can_show_excess
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import (
     Message,
@@ -271,6 +271,21 @@ def too_little(comparisons: Comparisons, limits: Limits) -> Iterator[Reason]:
         if 0 < kinds < limits.min_kinds:
             message += "; name each prompt's `kind` in the prompt file, or set the limit `min_kinds`"
         yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, None, message)
+
+
+def too_few_answers(wrong: Sequence[tuple[bool, bool]], limits: Limits) -> Iterator[Reason]:
+    """Yield a reason if the baseline knows so few of the tasks that no loss of answers could be seen.
+
+    ``wrong`` are the `wrong_answers`. A team that allows its baseline to know none (``baseline_recall`` 0)
+    has said that it does without.
+    """
+    theirs = [of_baseline for _, of_baseline in wrong]
+    if theirs and limits.baseline_recall and not can_show_excess(theirs, limits.recall_loss):
+        message = (
+            f"of {len(theirs)} answers the baseline has {theirs.count(False)} right, and not even the loss "
+            f"of all is proof beyond the margin {limits.recall_loss:.3f}: give more tasks, or easier ones"
+        )
+        yield Reason(ReasonCode.TOO_LITTLE_EVIDENCE, "recall_loss", message)
 
 
 def cache_unread(evidence: Sequence[Evidence]) -> Iterator[Reason]:

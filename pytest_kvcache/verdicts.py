@@ -28,6 +28,7 @@ from pytest_kvcache.endpoints import (
     not_finite,
     primary_samples,
     secondary_samples,
+    too_few_answers,
     too_little,
 )
 from pytest_kvcache.evidence import Evidence, find_faults, wrong_answers
@@ -78,11 +79,11 @@ def decide(
     """Decide from outputs. Raises ValueError if the two sides do not answer the same prompts."""
     endpoints: list[Endpoint] = []
     divergence = None
-    faults = find_faults(evidence)
+    faults, wrong = find_faults(evidence), wrong_answers(evidence)
     reasons = _obstacles(identity, evidence)
     if not reasons:
         endpoints += baseline_endpoints(faults, limits)
-        endpoints += baseline_answers(wrong_answers(evidence), limits)
+        endpoints += baseline_answers(wrong, limits)
         reasons += _reasons_of(endpoints)
     if not reasons:
         comparisons = compare_all(evidence)
@@ -93,8 +94,8 @@ def decide(
         measured = [*judged, *first_divergences(evidence), *figures(faults, evidence, samples)]
         endpoints += measured
         reasons += [*not_finite(comparisons), *_reasons_of(measured)]
-        reasons += [*too_little(comparisons, limits), *cache_unread(evidence)]
-        reasons += [*not_probed(evidence), *incomplete(evidence)]
+        reasons += [*too_little(comparisons, limits), *too_few_answers(wrong, limits)]
+        reasons += [*cache_unread(evidence), *not_probed(evidence), *incomplete(evidence)]
     kind, reasons = _declared(*outcome(reasons), known_bad, today)
     return _verdict(
         identity,

@@ -158,8 +158,10 @@ def test_answers_that_the_baseline_does_not_know_either_hold_nothing_up() -> Non
     assert verdict_on(evidence(), tasks(lambda i: i > 12, lambda i: i > 12)).verdict is VerdictKind.PASS
 
 
-@pytest.mark.parametrize(("right", "kind"), [(5, VerdictKind.FAIL), (6, VerdictKind.PASS)])
-def test_a_baseline_that_knows_less_than_a_quarter_cannot_show_a_loss(right: int, kind: VerdictKind) -> None:
+@pytest.mark.parametrize(("right", "kind"), [(5, VerdictKind.FAIL), (6, VerdictKind.INCONCLUSIVE)])
+def test_a_baseline_is_red_below_a_quarter_of_the_answers_and_too_little_at_it(
+    right: int, kind: VerdictKind
+) -> None:
     verdict = verdict_on(evidence(), tasks(lambda i: i < right, lambda i: i < right))
     assert verdict.verdict is kind
     found = verdict.metrics["baseline_recall"]
@@ -169,6 +171,28 @@ def test_a_baseline_that_knows_less_than_a_quarter_cannot_show_a_loss(right: int
             (ReasonCode.BASELINE_DEGENERATE, "baseline_recall")
         ]
         assert "below the margin 0.250 (n = 24)" in verdict.summary
+
+
+@pytest.mark.parametrize("known", [6, 7])
+def test_a_verdict_passes_only_where_the_loss_of_all_that_the_baseline_knew_would_be_seen(known: int) -> None:
+    both = tasks(lambda i: i < known, lambda i: i < known)
+    all_lost = tasks(lambda _: False, lambda i: i < known)
+    if known == 7:
+        assert verdict_on(evidence(), both).verdict is VerdictKind.PASS
+        assert not verdict_on(evidence(), all_lost).ok
+    else:
+        for each in (both, all_lost):
+            verdict = verdict_on(evidence(), each)
+            assert verdict.verdict is VerdictKind.INCONCLUSIVE
+            assert [(reason.code, reason.metric) for reason in verdict.reasons] == [
+                (ReasonCode.TOO_LITTLE_EVIDENCE, "recall_loss")
+            ]
+            assert "not even the loss of all is proof beyond the margin 0.100" in verdict.summary
+
+
+def test_a_candidate_that_answers_what_its_baseline_does_not_know_needs_no_fewer_tasks() -> None:
+    better = tasks(lambda _: True, lambda i: i < 6)
+    assert verdict_on(evidence(), better).verdict is VerdictKind.INCONCLUSIVE
 
 
 def test_a_team_may_ask_for_more_or_less_of_its_baseline() -> None:

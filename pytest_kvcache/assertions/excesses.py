@@ -6,7 +6,7 @@ its interval lies beyond the margin, at the level corrected for all that are jud
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_kvcache.assertions.arguments import check_enough, check_margins, read_sets
@@ -15,8 +15,7 @@ from pytest_kvcache.errors import QualityError
 from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.findings import AFTER, SHOWN
 from pytest_kvcache.measures.noninferiority import Differences, judge
-from pytest_kvcache.measures.paired import ALPHA, Interval
-from pytest_kvcache.measures.power import fails_from
+from pytest_kvcache.measures.paired import Interval
 from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, Prompt, ReasonCode
 from pytest_kvcache.text import listed, printable
 
@@ -88,16 +87,6 @@ def find_excess(faults: Mapping[str, tuple[bool, bool]], margin: float) -> Exces
         return None
     worse = tuple(name for name, (ours, theirs) in faults.items() if ours and not theirs)
     return Excess(judgement.interval, margin, worse)
-
-
-def can_show_excess(theirs: Collection[bool], margin: float) -> bool:
-    """Whether a fault of every output of the candidate would be proven to be beyond the margin.
-
-    ``theirs`` says of each of the baseline's whether it has the fault. Where too few are free of it, an
-    assertion on this fault could not fail, and its pass would say nothing.
-    """
-    needed = fails_from(len(theirs), margin, ALPHA)
-    return needed is not None and len(theirs) - sum(theirs) >= needed
 
 
 def check_excesses(found: Mapping[str, Sequence[Found]], margins: Mapping[str, float]) -> None:

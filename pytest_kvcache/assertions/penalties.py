@@ -10,13 +10,13 @@ from pytest_kvcache.assertions.excesses import (
     Found,
     Pair,
     Sets,
-    can_show_excess,
     check_excesses,
     read_evidence,
 )
 from pytest_kvcache.endpoints import LEAST_FOR_AN_INTERVAL
 from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.measures.penalties import BEGINNING, is_unpenalised, tells_of_penalties
+from pytest_kvcache.measures.power import can_show_excess
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import Output, OutputSet, PromptSet
 

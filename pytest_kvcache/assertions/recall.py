@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_kvcache.assertions.arguments import check_enough, check_margins, misuse_of, read_sets
-from pytest_kvcache.assertions.excesses import can_show_excess, find_excess
+from pytest_kvcache.assertions.excesses import find_excess
 from pytest_kvcache.errors import QualityError
 from pytest_kvcache.findings import AFTER, SHOWN
+from pytest_kvcache.measures.power import can_show_excess
 from pytest_kvcache.measures.recall import is_right
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import OutputSet, PlannedOutputs, Prompt, ReasonCode

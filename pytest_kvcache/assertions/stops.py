@@ -12,10 +12,11 @@ from pytest_kvcache.assertions.arguments import (
     misuse_of,
     read_sets,
 )
-from pytest_kvcache.assertions.excesses import can_show_excess, find_excess
+from pytest_kvcache.assertions.excesses import find_excess
 from pytest_kvcache.assertions.messages import message
 from pytest_kvcache.errors import QualityError
 from pytest_kvcache.findings import around
+from pytest_kvcache.measures.power import can_show_excess
 from pytest_kvcache.policy import Limits
 from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, ReasonCode, Sampling
 from pytest_kvcache.text import listed, printable

@@ -1,6 +1,6 @@
 """Power: what a sample of this size and spread can see, and how much larger it would have to be.
 
-For planning; no verdict depends on it, and assertions that could not fail are refused by it. A harm of the
+For planning, and to refuse a pass where nothing could have failed. A harm of the
 *minimum detectable effect* is found beyond the margin with probability 1 - beta (H. S. Bloom, "Minimum
 Detectable Effects: A Simple Way to Report the Statistical Power of Experimental Designs", Evaluation Review
 19, 1995). For means it is an approximation, for shares the decision's own rule is inverted.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Collection
 from functools import lru_cache
 
 import numpy as np
@@ -55,6 +56,16 @@ def fails_from(n: int, margin: float, alpha: float) -> int | None:
     """Return the least number of ``n`` pairs, harmed all, that is beyond ``margin``; None if no number is."""
     count = bisect_right(range(n + 1), margin, key=lambda k: paired_difference_interval(k, 0, n, alpha).low)
     return count if count <= n else None
+
+
+def can_show_excess(theirs: Collection[bool], margin: float, alpha: float = ALPHA) -> bool:
+    """Whether a fault of every output of the candidate would be proven to be beyond the margin.
+
+    ``theirs`` says of each of the baseline's whether it has the fault. Where too few are free of it, nothing
+    that the candidate does could fail, and a pass would say nothing.
+    """
+    needed = fails_from(len(theirs), margin, alpha)
+    return needed is not None and len(theirs) - sum(theirs) >= needed
 
 
 def further_prompts(interval: Interval, margin: float, alpha: float = ALPHA) -> int | None:
