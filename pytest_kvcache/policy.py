@@ -179,8 +179,8 @@ class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f'else: give them to the model, as [{CHAT_TEMPLATE_KWARGS}."MODEL"]'
             )
         try:
-            json.dumps(self.engine_args)
-        except TypeError as error:
+            json.dumps(self.engine_args, allow_nan=False)
+        except (TypeError, ValueError) as error:
             raise ValueError(f"engine_args must be JSON values: {error}") from None
 
 
@@ -278,6 +278,8 @@ def load_policy(path: Path) -> Policy:
         raise UsageError(f"cannot read the policy {path}: it is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"the policy {path} is not TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"the policy {path} is nested too deeply: keep its values flat") from None
     except msgspec.ValidationError as error:
         raise UsageError(f"the policy {path} is wrong: {error}") from None
 

@@ -220,10 +220,16 @@ def _engine_args(lines: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(arguments.items()))
 
 
+_PYTHON_CONSTANTS = {"True": True, "False": False, "None": None}
+
+
 def _json_text(value: str) -> str:
+    """Return a value as JSON: what is JSON or a constant of Python's as it is, anything else as text."""
+    if value in _PYTHON_CONSTANTS:
+        return json.dumps(_PYTHON_CONSTANTS[value])
     try:
         return json.dumps(json.loads(value), sort_keys=True)
-    except ValueError:
+    except (ValueError, RecursionError):
         return json.dumps(value)
 
 

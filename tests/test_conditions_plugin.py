@@ -55,9 +55,10 @@ def test_a_declared_divergence_from_the_baseline_excuses_none_from_itself(projec
     project.runpytest(*GATE, differs, declared).assert_outcomes(xfailed=1)
 
 
-def test_where_prefix_caching_is_off_the_test_skips_and_says_so(project: pytest.Pytester) -> None:
+@pytest.mark.parametrize("off", ["false", "False"])
+def test_where_prefix_caching_is_off_the_test_skips_and_says_so(project: pytest.Pytester, off: str) -> None:
     project.makepyfile(TEST)
-    result = project.runpytest(*GATE, "-rs", "--kv-engine-arg=enable_prefix_caching=false")
+    result = project.runpytest(*GATE, "-rs", f"--kv-engine-arg=enable_prefix_caching={off}")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*vLLM resolved prefix caching off*"])
 

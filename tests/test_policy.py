@@ -203,6 +203,12 @@ WRONG = {
         ),
         "test_a of ref:gqa-kbias under k-high is declared already by $.known_bad[1] (at $.known_bad[2])",
     ),
+    "no number": (
+        "enforce_eager = true",
+        "enforce_eager = true, a = nan",
+        "engine_args must be JSON values",
+    ),
+    "deeply nested": ("delta_nll = 0.2", f"delta_nll = {'[' * 5000}{']' * 5000}", "is nested too deeply"),
     "no TOML": ("delta_nll = 0.2", "delta_nll =", "is not TOML"),
 }
 

@@ -89,6 +89,7 @@ MALFORMED_HEADERS = {
         "at `$.sampling.repetition_penalty`",
     ),
     "huge penalty": ('{"sampling": {"presence_penalty": 2.5}}', "at `$.sampling.presence_penalty`"),
+    "seed beyond 64 bits": (f'{{"sampling": {{"seed": {2**63}}}}}', "at `$.sampling.seed`"),
     "empty stop": ('{"sampling": {"stop": [""]}}', "at `$.sampling.stop[0]`"),
     "name that is no name": ('{"description": "d", "name": ".."}', "at `$.name`"),
     "unknown lender": ('{"prompts_of": "smok"}', "'smok', no shipped set (did you mean smoke"),

@@ -41,7 +41,7 @@ class SamplingFields(msgspec.Struct, forbid_unknown_fields=True):
     presence_penalty: _Penalty | UnsetType = UNSET
     stop: tuple[_Text, ...] | UnsetType = UNSET
     ignore_eos: bool | UnsetType = UNSET
-    seed: int | UnsetType = UNSET
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | UnsetType = UNSET
 
     def given(self) -> dict[str, Any]:
         """Return what the header says, without what it leaves open."""
