@@ -57,10 +57,37 @@ class TemplatedTokenizer:
     ) -> list[int]:
         assert tokenize
         assert not return_dict
-        template = _compiled(self.chat_template or "")
+        if self.chat_template is None:
+            raise ValueError("Cannot use chat template functions because tokenizer.chat_template is not set")
+        template = _compiled(self.chat_template)
         return self.encode(
             template.render(messages=messages, add_generation_prompt=add_generation_prompt, **variables)
         )
+
+
+class CodedTokenizer:
+    """A tokenizer that formats chats in code and has no template, as vLLM's for Mistral and DeepSeek."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(char) for char in text]
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], tools: None = None, **kwargs: Any
+    ) -> list[int]:
+        assert tools is None
+        if kwargs["add_generation_prompt"] and messages[-1]["role"] == "assistant":
+            raise ValueError("Cannot set `add_generation_prompt`")
+        if kwargs.get("reasoning_effort") not in (None, "none", "high"):
+            raise ValueError("no such effort")
+        said = "".join(f"[{m['role'].upper()}]{m['content']}" for m in messages)
+        return self.encode(said + ("[THINK]" if kwargs.get("thinking") else ""))
+
+
+class BareTokenizer:
+    """A tokenizer of texts alone."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(char) for char in text]
 
 
 @lru_cache

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytest
 from shipped_prompts import SHIPPED
 
 pytest.importorskip("jinja2")
 
-from chat_templates import CHATML, GEMMA_2, MISTRAL_1, QWEN_3, TemplatedTokenizer
+from chat_templates import (
+    CHATML,
+    GEMMA_2,
+    MISTRAL_1,
+    QWEN_3,
+    BareTokenizer,
+    CodedTokenizer,
+    TemplatedTokenizer,
+)
 
 from pytest_kvcache.engines.chat import Chat
 from pytest_kvcache.errors import EngineError
@@ -19,8 +31,12 @@ TALK = (Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "B
 
 def read(template: str | None, *messages: Message, **told: object) -> str:
     """Return what a model with this template, which is told this, reads of a conversation."""
+    return read_by(TemplatedTokenizer(template), *messages, **told)
+
+
+def read_by(tokenizer: Any, *messages: Message, **told: object) -> str:
     prompt = Prompt("p", "chat", messages=messages)
-    return "".join(map(chr, Chat(TemplatedTokenizer(template), told).token_ids(prompt)))
+    return "".join(map(chr, Chat(tokenizer, told).token_ids(prompt)))
 
 
 def test_a_text_stands_as_it_is_whatever_the_template() -> None:
@@ -41,21 +57,58 @@ def test_a_template_is_told_what_the_policy_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "told"), [(QWEN_3, "thinking"), (CHATML, "enable_thinking"), (None, "x")]
+    ("tokenizer", "told"),
+    [
+        (TemplatedTokenizer(QWEN_3), "thinking"),
+        (TemplatedTokenizer(CHATML), "enable_thinking"),
+        (TemplatedTokenizer(None), "x"),
+        (BareTokenizer(), "x"),
+    ],
 )
-def test_what_a_template_does_not_ask_for_is_refused(template: str | None, told: str) -> None:
+def test_what_a_template_does_not_ask_for_is_refused(tokenizer: Any, told: str) -> None:
     with pytest.raises(EngineError) as caught:
-        read(template, TALK[0], **{told: False})
+        Chat(tokenizer, {told: False})
     assert str(caught.value) == (
         f"the model's chat template knows no {told}: correct chat_template_kwargs in the policy, or leave "
         "that out"
     )
 
 
-def test_a_model_without_a_template_is_given_a_dialogue() -> None:
-    assert read(None, SYSTEM, *TALK) == (
+@pytest.mark.parametrize("tokenizer", [TemplatedTokenizer(None), BareTokenizer()])
+def test_a_model_without_a_format_for_chats_is_given_a_dialogue(tokenizer: Any) -> None:
+    assert read_by(tokenizer, SYSTEM, *TALK) == (
         "System: Answer in verse.\nUser: Hi\nAssistant: Hello\nUser: Bye\nAssistant:"
     )
+
+
+def test_a_format_in_code_is_as_good_as_a_template() -> None:
+    assert read_by(CodedTokenizer(), SYSTEM, *TALK) == (
+        "[SYSTEM]Answer in verse.[USER]Hi[ASSISTANT]Hello[USER]Bye"
+    )
+
+
+def test_a_format_in_code_is_told_what_the_policy_says_though_nobody_knows_what_it_asks_for() -> None:
+    assert read_by(CodedTokenizer(), TALK[0], thinking=True) == "[USER]Hi[THINK]"
+    assert read_by(CodedTokenizer(), TALK[0], thinkin=True) == "[USER]Hi"
+
+
+def test_what_a_format_in_code_refuses_is_an_error_and_never_a_dialogue() -> None:
+    with pytest.raises(EngineError, match=r"prompt p \(Cannot set `add_generation_prompt`\)"):
+        read_by(CodedTokenizer(), *TALK[:2])
+    with pytest.raises(EngineError, match=r"prompt p \(no such effort\)"):
+        read_by(CodedTokenizer(), TALK[0], reasoning_effort="some")
+
+
+@pytest.mark.vllm
+@pytest.mark.filterwarnings("default")
+def test_mistrals_own_tokenizer_has_a_format_and_no_template(tmp_path: Path) -> None:
+    common = pytest.importorskip("mistral_common")
+    mistral = pytest.importorskip("vllm.tokenizers.mistral")
+    shutil.copy(Path(common.__file__).parent / "data" / "tekken_240911.json", tmp_path / "tekken.json")
+    tokenizer = mistral.MistralTokenizer.from_pretrained(str(tmp_path))
+    assert not hasattr(tokenizer, "chat_template")
+    ids = Chat(tokenizer).token_ids(Prompt("p", "chat", messages=(SYSTEM, *TALK)))
+    assert tokenizer.decode(ids) == "<s>[INST]Hi[/INST]Hello</s>[INST]Answer in verse.\n\nBye[/INST]"
 
 
 @pytest.mark.parametrize("template", [GEMMA_2, MISTRAL_1])

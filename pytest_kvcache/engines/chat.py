@@ -22,13 +22,14 @@ class Chat:
     def __init__(self, tokenizer: Any, told: Mapping[str, Json] | None = None) -> None:
         """``told`` is what its template is told beside the messages.
 
-        Raises EngineError for what the template does not ask for: it would change nothing.
+        Raises EngineError for what the template does not ask for: it would change nothing. Code in place
+        of a template cannot be asked.
         """
         self._tokenizer = tokenizer
         self._told = told or {}
-        template = str(getattr(tokenizer, "chat_template", None) or "")
-        unknown = [name for name in self._told if not re.search(rf"\b{re.escape(name)}\b", template)]
-        if unknown:
+        self._template = str(getattr(tokenizer, "chat_template", None) or "")
+        unknown = [name for name in self._told if not re.search(rf"\b{re.escape(name)}\b", self._template)]
+        if unknown and (self._template or not self._has_format):
             raise EngineError(
                 f"the model's chat template knows no {listed(unknown)}: correct {CHAT_TEMPLATE_KWARGS} "
                 "in the policy, or leave that out"
@@ -38,12 +39,12 @@ class Chat:
         """Return the tokens of a text as it stands, or of messages in the model's chat template.
 
         Where the template refuses the role, what the system says opens the first message of the user, as
-        makers of such models advise. A model without a template is given a dialogue to be continued.
+        makers of such models advise. A model without a format is given a dialogue to be continued.
         Raises EngineError for messages that the template does not take.
         """
         if prompt.text is not None:
             ids = self._tokenizer.encode(prompt.text)
-        elif getattr(self._tokenizer, "chat_template", None):
+        elif self._has_format:
             ids = self._templated(prompt)
         else:
             ids = self._tokenizer.encode(_as_dialogue(prompt.messages))
@@ -54,7 +55,7 @@ class Chat:
         if messages[0].role == "system" and self._refuses_system:
             messages = _folded(messages)
         try:
-            return self._applied(messages)
+            return self._applied(messages, self._told)
         except Exception as error:  # a template may raise anything
             raise EngineError(
                 f"the model's chat template does not take the messages of the prompt {prompt.id} "
@@ -62,27 +63,32 @@ class Chat:
             ) from error
 
     @cached_property
+    def _has_format(self) -> bool:
+        """Whether the tokenizer has a template, or code that does without one (Mistral's, DeepSeek's)."""
+        return bool(self._template) or self._takes(_USER, told={})
+
+    @cached_property
     def _refuses_system(self) -> bool:
         """Whether the template fails for what the system says, and for nothing else.
 
         Templates say so in words of their own, or only that roles must alternate.
         """
-        return self._takes(_USER) and not self._takes(_SYSTEM, _USER)
+        return self._takes(_USER, told=self._told) and not self._takes(_SYSTEM, _USER, told=self._told)
 
-    def _takes(self, *messages: Message) -> bool:
+    def _takes(self, *messages: Message, told: Mapping[str, Json]) -> bool:
         try:
-            self._applied(messages)
+            self._applied(messages, told)
         except Exception:
             return False
         return True
 
-    def _applied(self, messages: Sequence[Message]) -> Sequence[int]:
+    def _applied(self, messages: Sequence[Message], told: Mapping[str, Json]) -> Sequence[int]:
         ids: Sequence[int] = self._tokenizer.apply_chat_template(
             [{"role": m.role, "content": m.content} for m in messages],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
-            **self._told,
+            **told,
         )
         return ids
 
@@ -97,7 +103,7 @@ def _folded(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def _as_dialogue(messages: Sequence[Message]) -> str:
-    """Write a conversation for a base model, which has no chat template."""
+    """Write a conversation for a base model, which has no format for chats."""
     return "\n".join([*(f"{m.role.capitalize()}: {m.content}" for m in messages), "Assistant:"])
 
 

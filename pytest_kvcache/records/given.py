@@ -109,6 +109,7 @@ class Provenance:
     model_dtype: str
     quantization: str | None
     chat_template_sha256: str | None
+    """None without a template, also where the tokenizer formats chats in code."""
     attention_backend: str
     block_size: int
     kv_capacity_tokens: int
