@@ -23,8 +23,8 @@ def test_scales_full(kv_outputs: kv.PlannedOutputs) -> None:
 
 def _skip_without_scales(outputs: kv.PlannedOutputs) -> None:
     engine = outputs.sets[0].provenance
-    if engine.checkpoint_scales == 0 and engine.scales_differ is None:
-        pytest.skip("the checkpoint holds no kv scales")
+    if engine.lacks_scales:
+        pytest.skip(engine.lacks_scales)
     if engine.checkpoint_scales is None and engine.scales_differ is None:
         pytest.skip("the checkpoint's kv scales are not known: no safetensors files of it could be read")
     if not engine.kv_cache_quantized:

@@ -18,6 +18,7 @@ from pytest_kvcache.engines.attention import kind_of_scales, quantized_scales, r
 from pytest_kvcache.engines.kv_scales import (
     LayerScales,
     announces_scales,
+    announcing_file,
     check_scales,
     first_difference,
     layer_index,
@@ -223,6 +224,47 @@ def test_a_checkpoint_that_announces_scales_and_holds_none_has_lost_them(tmp_pat
     assert check_scales(layers(), read_checkpoint_scales(tmp_path), announced=False) == (0, None)
 
 
+FP8 = {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("hf_quant_config.json", {"producer": {"name": "modelopt"}, "quantization": FP8}),
+        ("config.json", {"quantization_config": FP8}),
+        ("config.json", {"quantization_config": {"quantization": {"kv_cache_quant_algo": "fp8"}}}),
+        (
+            "config.json",
+            {"quantization_config": {"kv_cache_scheme": {"dynamic": False, "num_bits": 8, "type": "float"}}},
+        ),
+    ],
+    ids=["beside", "flat", "nested", "scheme"],
+)
+def test_the_file_in_which_modelopt_announces_an_fp8_cache_is_told(
+    tmp_path: Path, name: str, config: object
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert announcing_file(tmp_path) is None
+    (tmp_path / name).write_text(json.dumps(config))
+    assert announcing_file(tmp_path) == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"quantization": {"kv_cache_quant_algo": null}}',
+        '{"quantization": {"kv_cache_quant_algo": "NVFP4"}}',
+        '{"kv_cache_scheme": {"type": "float", "num_bits": 8, "dynamic": true}}',
+        '["kv_cache_quant_algo", "FP8"]',
+        '{"quantization": "FP8"}',
+        '{"quantization": {"kv_cache_quant_algo": "FP8"',
+    ],
+)
+def test_files_of_other_content_announce_no_fp8_cache(tmp_path: Path, text: str) -> None:
+    (tmp_path / "hf_quant_config.json").write_text(text)
+    assert announcing_file(tmp_path) is None
+
+
 def test_where_the_files_lie_nowhere_known_nothing_is_known_of_scales() -> None:
     assert check_scales(layers(), None, announced=True) == (None, None)
 
@@ -277,6 +319,14 @@ def test_lost_scales_fail_with_a_code_that_no_declaration_excuses() -> None:
 def test_without_scales_there_is_nothing_to_assert(count: int | None, told: str) -> None:
     with pytest.raises(kv.UsageError, match=told):
         assert_loaded(replace(PROVENANCE, checkpoint_scales=count))
+
+
+def test_that_scales_were_announced_and_are_not_there_is_told_instead() -> None:
+    with pytest.raises(
+        kv.UsageError, match=r"no kv scales, though its config\.json announces an FP8 kv cache"
+    ):
+        assert_loaded(replace(QUANTIZED, checkpoint_scales=0, fp8_announced_in="config.json"))
+    assert_loaded(replace(QUANTIZED, checkpoint_scales=2, fp8_announced_in="config.json"))
 
 
 def test_no_outputs_at_all_are_refused() -> None:

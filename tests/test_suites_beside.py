@@ -26,10 +26,10 @@ LOST = {"scales_differ": "layer 0 has lost its scales"}
 MOJIBAKE = "dâ€™accord, câ€™est trÃ¨s bien, voilÃ  le garÃ§on qui mÃ¨ne sa mÃ¨re Ã  lâ€™Ã©cole du chÃ¢teau."
 
 
-def runs(project: pytest.Pytester, suite: str, arguments: dict[str, Any]) -> pytest.RunResult:
+def runs(project: pytest.Pytester, suite: str, arguments: dict[str, Any], *options: str) -> pytest.RunResult:
     project.makepyfile(**{suite: (SUITES / f"{suite}.py").read_text(encoding="utf-8")})
     asked = [f"--kv-engine-arg={name}={json.dumps(value)}" for name, value in arguments.items()]
-    return project.runpytest(*SMOKE, *asked)
+    return project.runpytest(*SMOKE, *asked, *options)
 
 
 def counts(result: pytest.RunResult) -> dict[str, int]:
@@ -127,3 +127,13 @@ def test_scales_are_judged_where_a_checkpoint_holds_some_and_the_cache_uses_them
 ) -> None:
     reports = {"checkpoint_scales": holds, **says.get("reports", {})}
     assert counts(runs(project, "test_scales", says | {"reports": reports})) == outcome
+
+
+def test_a_checkpoint_without_the_scales_that_its_files_announce_is_skipped_and_says_so(
+    project: pytest.Pytester,
+) -> None:
+    reports = {"checkpoint_scales": 0, "fp8_announced_in": "hf_quant_config.json"}
+    result = runs(project, "test_scales", {"reports": reports}, "-rs")
+    assert counts(result) == {"skipped": 2}
+    told = "though its hf_quant_config.json announces an FP8 kv cache: a layer that needs them takes 1.0"
+    result.stdout.fnmatch_lines([f"SKIPPED *: the checkpoint holds no kv scales, {told}"])

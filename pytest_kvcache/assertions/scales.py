@@ -36,5 +36,5 @@ def _check_known(engine: Provenance) -> None:
             "the checkpoint's kv scales are not known: give the model as a directory or a Hugging Face id, "
             "its weights as safetensors, and run the engine anew (--kv-no-cache)"
         )
-    if engine.checkpoint_scales == 0:
-        raise ValueError("the checkpoint holds no kv scales")
+    if engine.lacks_scales:
+        raise ValueError(engine.lacks_scales)

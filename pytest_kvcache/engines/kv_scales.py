@@ -26,6 +26,7 @@ _NAME = re.compile(
     r"(?:(?P<one>[kv])_scale|(?P<cache>[kv])_cache\.scale|(?P<proj>[kv])_proj\.output_scale|kv_scale)$"
 )
 """The names under which checkpoints keep scales; ``kv_scale`` is of both keys and values."""
+_FP8_SCHEME = {"type": "float", "num_bits": 8, "dynamic": False}
 _READERS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _RELATIVE = 1e-3
 """By how much a scale may differ: more than rounding to float32, far less than calibrations do."""
@@ -91,6 +92,21 @@ def announces_scales(quantization_config: Json) -> bool:
     return isinstance(scheme, dict) and scheme.get("dynamic") is False
 
 
+def announcing_file(directory: Path) -> str | None:
+    """Return which of a checkpoint's files announces an FP8 cache in ModelOpt's words; None if none does.
+
+    That promises no scales: some such checkpoints leave them out and mean 1.0.
+    """
+    for name in ("hf_quant_config.json", "config.json"):
+        try:
+            config = json.loads((directory / name).read_bytes())
+        except (OSError, ValueError):
+            continue
+        if _announces_fp8(config):
+            return name
+    return None
+
+
 def layer_index(name: str) -> int | None:
     """Return the number in an attention layer's name, such as ``model.layers.3.self_attn.attn``."""
     number = re.search(r"\.(\d+)\.", name)
@@ -111,6 +127,18 @@ def first_difference(
         if announced and not wanted and {*layer.k, *layer.v} == {1.0}:
             return f"layer {layer.layer} has 1.0: config.json announces scales, and none of it is stored"
     return None
+
+
+def _announces_fp8(config: Json) -> bool:
+    """Whether ModelOpt's part of a configuration, wherever in it that is, quantizes the cache to FP8."""
+    if not isinstance(config, dict):
+        return False
+    algorithm, scheme = config.get("kv_cache_quant_algo"), config.get("kv_cache_scheme")
+    if isinstance(algorithm, str) and algorithm.upper() == "FP8":
+        return True
+    if isinstance(scheme, dict) and scheme.items() >= _FP8_SCHEME.items():
+        return True
+    return any(_announces_fp8(config.get(part)) for part in ("quantization_config", "quantization"))
 
 
 def _whole(layer: int, stored: Mapping[str, Scales | None]) -> LayerScales | None:

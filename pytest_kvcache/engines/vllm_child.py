@@ -24,7 +24,12 @@ from pytest_kvcache.engines import wire
 from pytest_kvcache.engines.attention import Layer, kind_of_scales, quantized_scales, read_layers
 from pytest_kvcache.engines.chat import Chat
 from pytest_kvcache.engines.identity import model_identity, text_hash
-from pytest_kvcache.engines.kv_scales import announces_scales, check_scales, read_checkpoint_scales
+from pytest_kvcache.engines.kv_scales import (
+    announces_scales,
+    announcing_file,
+    check_scales,
+    read_checkpoint_scales,
+)
 from pytest_kvcache.engines.model_files import loaded_directory
 from pytest_kvcache.engines.turns import generate_by_turns
 from pytest_kvcache.engines.vllm_counts import Counter
@@ -126,6 +131,7 @@ class VllmModel:
         self._model_id = model_identity(start.model_path, model.hf_config, Path(start.cache_dir))
         directory = loaded_directory(start.model_path, self._model_id)
         self._stored_scales = None if directory is None else read_checkpoint_scales(directory)
+        self._announcing_file = None if directory is None else announcing_file(directory)
         self._announces_scales = announces_scales(getattr(model.hf_config, "quantization_config", None))
         self.counter = Counter(self.llm)
         self._scorer = Scorer(config, lambda *work: self._batch("scoring", *work))
@@ -286,6 +292,7 @@ class VllmModel:
             chunked_prefill=bool(config.scheduler_config.enable_chunked_prefill),
             checkpoint_scales=checkpoint_scales,
             scales_differ=scales_differ,
+            fp8_announced_in=self._announcing_file,
         )
 
     def scales_differ(self) -> str | None:

@@ -142,8 +142,9 @@ _BLANK: dict[str, Any] = {
     "device_ids": (),
     "kv_capacity_tokens": 0,
     "seconds_to_load": 0.0,
+    "fp8_announced_in": None,
 }
-"""The fields of a provenance that differ between equal runs."""
+"""The fields of a provenance that differ between equal runs, or say nothing about outputs."""
 
 
 def _check_model(model: str) -> None:

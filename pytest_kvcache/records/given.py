@@ -145,6 +145,23 @@ class Provenance:
     """Attention layers for which the checkpoint holds k or v scales; None if not known."""
     scales_differ: str | None = None
     """Where the scales of a quantized layer are not the checkpoint's: the first such layer, in one line."""
+    fp8_announced_in: str | None = None
+    """The checkpoint's file that announces an FP8 cache in ModelOpt's words, with or without scales."""
+
+    @property
+    def lacks_scales(self) -> str | None:
+        """Say in one line that the checkpoint holds no kv scales; None if it does, or that is not known.
+
+        None as well where `scales_differ` says what is wrong.
+        """
+        if self.checkpoint_scales != 0 or self.scales_differ is not None:
+            return None
+        if self.fp8_announced_in is None:
+            return "the checkpoint holds no kv scales"
+        return (
+            f"the checkpoint holds no kv scales, though its {self.fp8_announced_in} announces an FP8 kv "
+            "cache: a layer that needs them takes 1.0"
+        )
 
     @property
     def can_follow(self) -> bool:
