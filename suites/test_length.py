@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 import pytest_kvcache as kv
+from pytest_kvcache.measures.lengths import could_run_away
+from pytest_kvcache.measures.power import can_show_excess
 
 
 @pytest.mark.kv_smoke
@@ -18,7 +20,7 @@ def test_length(kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, k
 def test_short_answers(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
-    _skip_without_ends(kv_baseline)
+    _skip_without_room(kv_limits, kv_baseline)
     _within(kv_limits, kv_outputs, kv_baseline)
 
 
@@ -35,15 +37,24 @@ def test_length_full(
 def test_short_answers_full(
     kv_outputs: kv.PlannedOutputs, kv_baseline: kv.PlannedOutputs, kv_limits: kv.Limits
 ) -> None:
-    _skip_without_ends(kv_baseline)
+    _skip_without_room(kv_limits, kv_baseline)
     _within(kv_limits, kv_outputs, kv_baseline)
 
 
-def _skip_without_ends(baseline: kv.PlannedOutputs) -> None:
-    """Only beside an answer that ends is another judged, and of too few no loss could be proven."""
-    cut = [output.finish_reason == "length" for each in baseline.sets for output in each.outputs]
-    if 2 * sum(cut) > len(cut):
-        pytest.skip(f"{sum(cut)} of the baseline's {len(cut)} answers do not end within their tokens")
+def _skip_without_room(limits: kv.Limits, baseline: kv.PlannedOutputs) -> None:
+    """Only beside an answer that ends, and well before the tokens do, can another be seen to run away."""
+    room = [
+        could_run_away(output, max_tokens=each.prompt_set.sampling.max_tokens)
+        for each in baseline.sets
+        for output in each.outputs
+    ]
+    margin = limits.runaway_excess
+    if not can_show_excess([not each for each in room], margin):
+        tokens = baseline.sets[0].prompt_set.sampling.max_tokens
+        pytest.skip(
+            f"a run-away of {tokens} tokens could show beside {sum(room)} of the baseline's {len(room)} "
+            f"answers, too few to prove an excess beyond {margin:.2f}: give more tokens (--kv-max-tokens)"
+        )
 
 
 def _within(limits: kv.Limits, outputs: kv.PlannedOutputs, baseline: kv.PlannedOutputs) -> None:

@@ -152,7 +152,7 @@ class Script:
             ids = []
         if script == "knows" and prompt.answer is not None:
             return Output(prompt.id, self.prompt_token_ids, (1,), prompt.answer, "stop")
-        reason = "stop" if script == "empty" or "ends_after" in self.arguments else "length"
+        reason = "length" if len(ids) == sampling.max_tokens else "stop"
         begun = f"{prompt.content} " if script == "echo" else ""
         text = self.arguments.get("writes") or begun + text_of(ids)
         return Output(prompt.id, self.prompt_token_ids, tuple(ids), text, reason)

@@ -13,7 +13,7 @@ from loop_samples import OPENING, UNITS, noisy_loop
 from verdict_samples import output, prose
 
 from pytest_kvcache.measures.degeneration import find_degeneration
-from pytest_kvcache.measures.lengths import ran_away
+from pytest_kvcache.measures.lengths import could_run_away, ran_away
 from pytest_kvcache.measures.loops import DECORATION, SAME_CHARACTER_AT_END
 from pytest_kvcache.records import Message, Output, Prompt, Score, Signal
 
@@ -397,6 +397,24 @@ def test_a_run_away_output_shows_beside_the_baseline_only() -> None:
 )
 def test_a_longer_output_is_no_run_away(ours: Output, theirs: Output) -> None:
     assert not ran_away(ours, beside=theirs)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "reason", "possible"),
+    [
+        (20, "stop", True),
+        (64, "stop", True),
+        (65, "stop", False),
+        (127, "stop", False),
+        (20, "length", False),
+    ],
+)
+def test_a_run_away_takes_tokens_that_are_left_beside_an_answer_that_ends(
+    theirs: int, reason: str, possible: bool
+) -> None:
+    baseline, longest = output("p", prose(2, theirs), reason), output("p", prose(1, 128), "length")
+    assert could_run_away(baseline, max_tokens=128) is possible
+    assert ran_away(longest, beside=baseline) is possible
 
 
 def test_lengths_of_texts_are_compared_in_about_tokens() -> None:

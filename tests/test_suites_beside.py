@@ -40,8 +40,8 @@ def counts(result: pytest.RunResult) -> dict[str, int]:
 FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "test_nonsense": ({"candidate_writes": MOJIBAKE}, ["*excess of nonsense is 1.000*"]),
     "test_length": (
-        {"ends_after": 120, "candidate_ends_after": 8},
-        ["*excess of outputs cut short is 1.000*", "*smoke/*: 8 tokens, the baseline's 120*"],
+        {"ends_after": 64, "candidate_ends_after": 8},
+        ["*excess of outputs cut short is 1.000*", "*smoke/*: 8 tokens, the baseline's 64*"],
     ),
     "test_finiteness": ({"candidate_script": "zeros"}, ["*32 of 32 outputs are stuck on token 0*"]),
     "test_settings": (
@@ -70,14 +70,31 @@ def test_a_suite_fails_on_its_fault(project: pytest.Pytester, suite: str) -> Non
 
 @pytest.mark.parametrize("suite", ["test_nonsense", "test_length", "test_finiteness", "test_settings"])
 def test_a_suite_passes_on_the_healthy_twin(project: pytest.Pytester, suite: str) -> None:
-    healthy = ECHO | {"ends_after": 120}
+    healthy = ECHO | {"ends_after": 64}
     assert counts(runs(project, suite, healthy)) == {"passed": 2 * TESTS.get(suite, 1)}
 
 
-def test_lengths_of_short_answers_are_not_judged_where_no_answer_of_the_baseline_ends(
-    project: pytest.Pytester,
+@pytest.mark.parametrize(("ends_after", "tokens"), [(64, 128), (65, 130)])
+def test_short_answers_that_run_away_fail(project: pytest.Pytester, ends_after: int, tokens: int) -> None:
+    fault = {"ends_after": ends_after, "candidate_ends_after": 1000}
+    result = runs(project, "test_length", ECHO | fault, "-k", "short", f"--kv-max-tokens={tokens}")
+    assert counts(result) == {"passed": 1, "failed": 1}
+    result.stdout.fnmatch_lines(["*excess of run-away outputs is 1.000*"])
+
+
+@pytest.mark.parametrize(
+    ("ends_after", "tokens"),
+    [(1000, 128), (65, 128), (8, 64)],
+    ids=["never ends", "ends late", "ends soon but few tokens are left"],
+)
+def test_short_answers_are_skipped_where_none_beside_the_baselines_could_be_seen_to_run_away(
+    project: pytest.Pytester, ends_after: int, tokens: int
 ) -> None:
-    assert counts(runs(project, "test_length", ECHO)) == {"passed": 2, "skipped": 2}
+    options = ("-rs", "-k", "short", f"--kv-max-tokens={tokens}")
+    result = runs(project, "test_length", ECHO | {"ends_after": ends_after}, *options)
+    assert counts(result) == {"skipped": 2}
+    why = f"a run-away of {tokens} tokens could show beside 0 of the baseline's 16 answers, too few to prove "
+    result.stdout.fnmatch_lines([f"SKIPPED *{why}an excess beyond 0.10: give more tokens (--kv-max-tokens)"])
 
 
 def test_a_baseline_that_knows_its_tasks_is_sound(project: pytest.Pytester) -> None:

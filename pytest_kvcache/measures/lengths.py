@@ -21,6 +21,12 @@ def ran_away(output: Outputlike, *, beside: Outputlike) -> bool:
     return view_ran_away(view_output(output), view_output(beside, "beside"))
 
 
+def could_run_away(output: Output, *, max_tokens: int) -> bool:
+    """Whether beside ``output`` another one of at most ``max_tokens`` could be seen to run away."""
+    seen = view_output(output)
+    return seen.finish_reason != "length" and max_tokens >= _runs_away_from(seen)
+
+
 def cut_short(output: Output, *, beside: Outputlike, max_tokens: int) -> bool:
     """Whether ``output`` ended far earlier than the other one, or was cut off before ``max_tokens``.
 
@@ -38,8 +44,7 @@ def view_ran_away(seen: View, beside: View) -> bool:
     return (
         seen.finish_reason != "stop"
         and beside.finish_reason != "length"
-        and seen.size >= RUNAWAY_RATIO * beside.size
-        and seen.size >= beside.size + RUNAWAY_TOKENS
+        and seen.size >= _runs_away_from(beside)
     )
 
 
@@ -50,3 +55,8 @@ def view_ended_early(seen: View, beside: View) -> bool:
         and beside.size >= EARLY_BASELINE_TOKENS
         and seen.size * EARLY_RATIO <= beside.size
     )
+
+
+def _runs_away_from(beside: View) -> float:
+    """Return the tokens from which on an output is too long beside this one."""
+    return max(RUNAWAY_RATIO * beside.size, beside.size + RUNAWAY_TOKENS)
