@@ -64,6 +64,16 @@ def test_other_words_of_the_same_sort_pass(check: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("text", [about, lambda _: "a gentle soul, " * 40], ids=["healthy", "loops"])
+def test_four_outputs_prove_nothing_and_do_not_pass(check: Callable[..., None], text: Text) -> None:
+    four = replace(PROMPTS, prompts=PROMPTS.prompts[:4])
+    codes, message = code_of(check, *both(text, prompts=four))
+    assert codes == (ReasonCode.TOO_LITTLE_EVIDENCE,)
+    assert "_excess: of 4 outputs " in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("check", CHECKS)
 def test_what_is_no_pair_of_sets_is_refused(check: Callable[..., None]) -> None:
     ours, theirs = both(about)
     with pytest.raises(kv.UsageError, match="output takes an OutputSet"):
@@ -153,8 +163,19 @@ def test_answers_that_share_no_word_with_their_prompts_fail() -> None:
     assert "excess of answers that leave their topic is 1.000" in message
 
 
-def test_a_baseline_that_leaves_the_topic_as_well_vouches_for_nobody_but_itself() -> None:
-    kv.assert_topic_kept(*both(prose, prose))
+@pytest.mark.parametrize(("on_topic", "passes"), [(0, False), (7, False), (8, True)])
+def test_a_baseline_that_keeps_the_topic_in_seven_of_32_cannot_show_that_it_is_lost(
+    on_topic: int, passes: bool
+) -> None:
+    def some(i: int) -> str:
+        return about(i) if i < on_topic else prose(i)
+
+    if passes:
+        kv.assert_topic_kept(*both(some, some))
+    else:
+        codes, message = code_of(kv.assert_topic_kept, *both(some, some))
+        assert codes == (ReasonCode.TOO_LITTLE_EVIDENCE,)
+        assert message.startswith(f"topic_drift_excess: of 32 outputs {on_topic} are free of this fault in")
 
 
 def test_scripts_without_blanks_keep_the_topic_by_pairs_of_characters() -> None:

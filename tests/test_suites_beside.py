@@ -101,6 +101,15 @@ def test_a_baseline_that_knows_its_tasks_is_sound(project: pytest.Pytester) -> N
     assert counts(runs(project, "test_baseline", {"script": "knows"})) == {"passed": 2}
 
 
+@pytest.mark.parametrize("suite", ["test_degeneration", "test_nonsense", "test_length", "test_drift"])
+def test_a_suite_that_is_given_two_prompts_does_not_pass(project: pytest.Pytester, suite: str) -> None:
+    two = '{"id": "a", "kind": "k", "text": "One?"}\n{"id": "b", "kind": "k", "text": "Two?"}\n'
+    (project.path / "two.jsonl").write_text(two)
+    result = runs(project, suite, ECHO, "-k", "not short", "--kv-prompts=two.jsonl")
+    assert counts(result) == {"failed": 4 if suite == "test_drift" else 2}
+    result.stdout.fnmatch_lines(["*_excess: of 4 outputs 4 are free of this fault in the baseline*"])
+
+
 def test_nan_scores_fail(project: pytest.Pytester) -> None:
     result = runs(project, "test_finiteness", {"candidate_delta_nll": float("nan")})
     assert counts(result) == {"passed": 1, "failed": 1}

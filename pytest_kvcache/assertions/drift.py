@@ -20,7 +20,8 @@ def assert_language_kept(
 
     Another language is one that is neither the prompt's nor that of the other side's output; a prompt that
     asks for a translation may have any. Fails if the paired difference of the two shares lies beyond
-    ``margin`` (0 to 1) with its 95 % interval. Sets of tasks do not count. Raises
+    ``margin`` (0 to 1) with its 95 % interval, and for too little evidence where the baseline keeps it in so
+    few outputs that not even the drift of all would be proven to be. Sets of tasks do not count. Raises
     :class:`~pytest_kvcache.errors.UsageError` without the extra ``language``, for what is no set of outputs,
     for outputs of other prompts, and for fewer than two.
     """
@@ -37,9 +38,10 @@ def assert_topic_kept(output: Sets, baseline: Sets, *, margin: float = Limits().
 
     An output leaves it that shares no content word with its prompt, or whose latter half shares less than a
     tenth of its own with the prompt and the other side's output.
-    Fails if the paired difference of the two shares lies beyond ``margin`` (0 to 1) with its 95 % interval.
-    Sets of tasks do not count. Raises :class:`~pytest_kvcache.errors.UsageError` for what is no set of
-    outputs, for outputs of other prompts, and for fewer than two.
+    Fails if the paired difference of the two shares lies beyond ``margin`` (0 to 1) with its 95 % interval,
+    and for too little evidence where the baseline keeps it in so few outputs that not even the drift of all
+    would be proven to be. Sets of tasks do not count. Raises :class:`~pytest_kvcache.errors.UsageError` for
+    what is no set of outputs, for outputs of other prompts, and for fewer than two.
     """
     __tracebackhide__ = True
     with misuse_of("assert_topic_kept"):

@@ -6,7 +6,7 @@ its interval lies beyond the margin, at the level corrected for all that are jud
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_kvcache.assertions.arguments import check_enough, check_margins, read_sets
@@ -16,6 +16,7 @@ from pytest_kvcache.evidence import Evidence
 from pytest_kvcache.findings import AFTER, SHOWN
 from pytest_kvcache.measures.noninferiority import Differences, judge
 from pytest_kvcache.measures.paired import Interval
+from pytest_kvcache.measures.power import can_show_excess
 from pytest_kvcache.records import Output, OutputSet, PlannedOutputs, Prompt, ReasonCode
 from pytest_kvcache.text import listed, printable
 
@@ -89,8 +90,15 @@ def find_excess(faults: Mapping[str, tuple[bool, bool]], margin: float) -> Exces
     return Excess(judgement.interval, margin, worse)
 
 
-def check_excesses(found: Mapping[str, Sequence[Found]], margins: Mapping[str, float]) -> None:
-    """Raise QualityError if any fault, by the name of its limit, is proven to be beyond its margin."""
+def check_excesses(
+    found: Mapping[str, Sequence[Found]], margins: Mapping[str, float], *, relative: Collection[str] = ()
+) -> None:
+    """Raise QualityError if any fault, by the name of its limit, is proven to be beyond its margin.
+
+    If none is, it is raised where one could not be: see `check_power`. ``relative`` names faults that only
+    one of two outputs can have, by being the longer or the shorter: the baseline's hide none of the
+    candidate's.
+    """
     check_margins(margins)
     samples = {
         name: Differences.of((each.ours, each.theirs) for each in faults) for name, faults in found.items()
@@ -100,6 +108,23 @@ def check_excesses(found: Mapping[str, Sequence[Found]], margins: Mapping[str, f
     if against:
         parts = [_told(each.message, found[each.metric or ""]) for each in against]
         raise QualityError("\n".join(parts), tuple(each.code for each in against))
+    for name, faults in found.items():
+        check_power(name, [each.theirs and name not in relative for each in faults], margins[name])
+
+
+def check_power(name: str, theirs: Collection[bool], margin: float) -> None:
+    """Raise QualityError if not even a fault of every output would be proven to be beyond the margin.
+
+    ``name`` is that of the fault's limit, ``theirs`` says of each of the baseline's whether it has it. A
+    margin of 1 or more judges nothing, and is not held to it.
+    """
+    if margin < 1 and not can_show_excess(theirs, margin):
+        raise QualityError(
+            f"{name}: of {len(theirs)} outputs {len(theirs) - sum(theirs)} are free of this fault in the "
+            f"baseline, and not even the fault of all would be proven beyond the margin {margin:.2f}: give "
+            "more prompts, or ones that the baseline answers without it",
+            (ReasonCode.TOO_LITTLE_EVIDENCE,),
+        )
 
 
 def _told(message: str, found: Iterable[Found]) -> str:

@@ -17,8 +17,10 @@ def assert_nonsense_within(output: Sets, baseline: Sets, *, margin: float = Limi
 
     An output counts with any such signal, proof or warning, that neither its prompt nor the other side's
     output shows as well. Fails if the paired difference of the two shares lies beyond ``margin`` (0 to 1)
-    with its 95 % interval. Sets of tasks do not count. Raises :class:`~pytest_kvcache.errors.UsageError` for
-    what is no set of outputs, for outputs of other prompts, and for fewer than two.
+    with its 95 % interval, and for too little evidence where the baseline leaves so few outputs free of
+    nonsense that not even that of all would be proven to be. Sets of tasks do not count. Raises
+    :class:`~pytest_kvcache.errors.UsageError` for what is no set of outputs, for outputs of other prompts,
+    and for fewer than two.
     """
     __tracebackhide__ = True
     with misuse_of("assert_nonsense_within"):
