@@ -49,10 +49,11 @@ def planned_conditions(
         _check_possible(target, condition)
     texts = [session.outputs(target.of_baseline(), prompt_set) for prompt_set in scored]
     plain = [session.scores_under(target, prompt_set, BATCH) for prompt_set in scored]
-    for entry in plain:
+    for entry, written in zip(plain, texts, strict=True):
         session.check_resolved(target, _resolved(entry))
         for condition in conditions:
             _check_other_than_resolved(target, condition, _resolved(entry))
+            _check_plain_batch(condition, _Served(entry, written, _resolved(entry)))
     planned = {BATCH.name: PlannedScores(tuple(plain))}
     for condition in conditions:
         scores = tuple(session.scores_under(target, prompt_set, condition) for prompt_set in scored)
@@ -77,6 +78,17 @@ def _check_other_than_resolved(target: Target, condition: Condition, resolved: P
         raise _served_so_anyway(target, condition)
 
 
+def _check_plain_batch(condition: Condition, served: _Served) -> None:
+    """Raise `ConditionError` where the plain batch tells that nothing can be seen, before a twin starts."""
+    match condition.shown_by:
+        case "cached_tokens" | "cached_texts":
+            _check_caches(served)
+        case "max_num_seqs":
+            _check_batches(served)
+        case "cut_plainly":
+            _check_cut_plainly(served)
+
+
 def _served_so_anyway(target: Target, condition: Condition) -> ConditionError:
     return ConditionError(f"{target.id} is served as {condition.name} asks anyway: nothing to compare")
 
@@ -96,6 +108,37 @@ def _resolved(scores: ScoreSet) -> Provenance:
     return scores.provenance
 
 
+def _check_batches(served: _Served) -> None:
+    """Raise `ConditionError` where every sequence is alone, also in a plain batch."""
+    if served.plainly.max_num_seqs == 1:
+        spec = served.scores.spec
+        raise ConditionError(
+            f"{spec.model} under {spec.kv_cache_dtype} takes one sequence at a time (max_num_seqs): none is "
+            "ever in a batch"
+        )
+
+
+def _check_cut_plainly(served: _Served) -> None:
+    """Raise `ConditionError` where all prompts fit into one step of the plain batch, so that none was cut."""
+    room, name = served.plainly.max_num_batched_tokens, served.scores.prompt_set.name
+    tokens = sum(len(output.prompt_token_ids) for output in served.texts)
+    if tokens <= room:
+        raise ConditionError(
+            f"no prompt of {name} is cut in a plain batch either: their {tokens} tokens fit "
+            f"into one step of {room}; give more or longer ones, or a smaller max_num_batched_tokens"
+        )
+
+
+def _check_caches(served: _Served) -> None:
+    """Raise `ConditionError` where vLLM has resolved prefix caching off."""
+    if not served.plainly.prefix_caching:
+        spec = served.scores.spec
+        raise ConditionError(
+            f"vLLM resolved prefix caching off for {spec.model} under {spec.kv_cache_dtype}: nothing is read "
+            "from it"
+        )
+
+
 def _check_came_about(target: Target, condition: Condition, served: _Served) -> None:
     """Raise `EngineError` unless the condition showed."""
     _check_blocks(target, condition, served)
@@ -104,9 +147,9 @@ def _check_came_about(target: Target, condition: Condition, served: _Served) -> 
         "cached_texts": _nothing_read_back,
         "preemptions": _nothing_preempted,
         "max_num_batched_tokens": _nothing_cut,
-        "max_num_seqs": _check_batches,
-        "cut_plainly": _check_cut_plainly,
-        None: lambda *_: None,
+        "max_num_seqs": _nothing_missing,
+        "cut_plainly": _nothing_missing,
+        None: _nothing_missing,
     }[condition.shown_by](condition, served)
     if missing:
         name = target.under(condition).id
@@ -147,8 +190,11 @@ def _resolved_otherwise(condition: Condition, served: _Served) -> str | None:
     return None
 
 
+def _nothing_missing(_: Condition, __: _Served) -> None:
+    """Of a condition that vLLM's settings prove, or the plain batch."""
+
+
 def _nothing_cached(_: Condition, served: _Served) -> str | None:
-    _check_caches(served)
     if served.scores.counts.cached_tokens:
         return None
     block = served.plainly.block_size
@@ -156,7 +202,6 @@ def _nothing_cached(_: Condition, served: _Served) -> str | None:
 
 
 def _nothing_read_back(_: Condition, served: _Served) -> str | None:
-    _check_caches(served)
     block = served.plainly.block_size
     prompts = {output.prompt_id: len(output.prompt_token_ids) for output in served.texts}
     continued = [
@@ -170,37 +215,6 @@ def _nothing_read_back(_: Condition, served: _Served) -> str | None:
         "nothing that it had decoded was read back from the prefix cache; give longer texts, of more than "
         f"{block} tokens (a block), by max_tokens and by prompts that are answered at length"
     )
-
-
-def _check_batches(_: Condition, served: _Served) -> None:
-    """Raise `ConditionError` where every sequence is alone, also in a plain batch."""
-    if served.plainly.max_num_seqs == 1:
-        spec = served.scores.spec
-        raise ConditionError(
-            f"{spec.model} under {spec.kv_cache_dtype} takes one sequence at a time (max_num_seqs): none is "
-            "ever in a batch"
-        )
-
-
-def _check_cut_plainly(_: Condition, served: _Served) -> None:
-    """Raise `ConditionError` where all prompts fit into one step of the plain batch, so that none was cut."""
-    room, name = served.plainly.max_num_batched_tokens, served.scores.prompt_set.name
-    tokens = sum(len(output.prompt_token_ids) for output in served.texts)
-    if tokens <= room:
-        raise ConditionError(
-            f"no prompt of {name} is cut in a plain batch either: their {tokens} tokens fit "
-            f"into one step of {room}; give more or longer ones, or a smaller max_num_batched_tokens"
-        )
-
-
-def _check_caches(served: _Served) -> None:
-    """Raise `ConditionError` where vLLM has resolved prefix caching off."""
-    if not served.plainly.prefix_caching:
-        spec = served.scores.spec
-        raise ConditionError(
-            f"vLLM resolved prefix caching off for {spec.model} under {spec.kv_cache_dtype}: nothing is read "
-            "from it"
-        )
 
 
 def _nothing_preempted(_: Condition, served: _Served) -> str | None:

@@ -122,7 +122,7 @@ def test_a_candidate_comes_before_its_twin_whenever_their_baseline_begins_elsewh
         ),
         (
             SHIPPED["whole"],
-            {"reports": {"chunked_prefill": True}},
+            {"reports": {"chunked_prefill": True}, "max_num_batched_tokens": 8, "prompt_tokens": 3},
             "vLLM resolved chunked_prefill True where it asks for False",
         ),
         (
@@ -176,6 +176,16 @@ def test_a_twin_that_would_run_as_the_target_resolved_by_itself_is_not_started(
 ) -> None:
     with pytest.raises(ConditionError, match=f"served as {condition.name} asks anyway"):
         planned_conditions(session, make_target(reports=resolved), [SMALL], [condition])
+    assert [report.label for report in RunStore(tmp_path / "run").reports()] == [
+        "model-auto",
+        "model-fp8_e4m3",
+    ]
+
+
+def test_no_twin_is_started_where_the_plain_batch_cut_no_prompt(session: Session, tmp_path: Path) -> None:
+    fits = make_target(max_num_batched_tokens=64, prompt_tokens=16)
+    with pytest.raises(ConditionError, match="is cut in a plain batch either"):
+        planned_conditions(session, fits, [SMALL], [SHIPPED["whole"]])
     assert [report.label for report in RunStore(tmp_path / "run").reports()] == [
         "model-auto",
         "model-fp8_e4m3",
