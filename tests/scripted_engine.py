@@ -178,11 +178,14 @@ class Script:
             k,
         )
 
-    def counts(self, requests: Sequence[ScoreRequest] = (), *, kept: bool = False) -> Counts:
-        """Return what its scheduler would have done for one batch; it never caches a prompt's last token."""
+    def counts(self, found: Sequence[Sequence[int]] = ()) -> Counts:
+        """Return what its scheduler would have done for one batch, whose prefix cache held some prompts.
+
+        It never caches a prompt's last token.
+        """
         small = "num_gpu_blocks_override" in self.arguments
-        reads = kept and self.provenance().prefix_caching and not self.arguments.get("never_caches")
-        cached = sum(len(request.prompt_token_ids) - 1 for request in requests) if reads else 0
+        reads = self.provenance().prefix_caching and not self.arguments.get("never_caches")
+        cached = sum(len(prompt) - 1 for prompt in found) if reads else 0
         return Counts(cached, self.arguments.get("preempts", 2 if small else 0))
 
 
@@ -221,7 +224,9 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
             outputs = generate_by_turns(
                 request.prompts, lambda turn: [script.generate(p, request.sampling) for p in turn]
             )
-            return wire.Outputs(outputs, script.counts(), script.scales_differ)
+            talks = {prompt.id for prompt in request.prompts if prompt.is_open}
+            found = [output.prompt_token_ids for output in outputs if output.prompt_id in talks]
+            return wire.Outputs(outputs, script.counts(found), script.scales_differ)
         case wire.ScoreTexts():
             script.act("scoring")
             if len(request.requests) == 1 and script.arguments.get("refuses_single_texts"):
@@ -230,7 +235,8 @@ def answer(script: Script, request: wire.Start | wire.Generate | wire.ScoreTexts
                 raise RuntimeError("it cannot follow a given text")
             kept = request.keep_prefix_cache
             scores = [script.score(r, request.top_k, request.path, kept=kept) for r in request.requests]
-            return wire.Scores(tuple(scores), script.counts(request.requests, kept=kept))
+            found = [each.prompt_token_ids for each in request.requests if kept]
+            return wire.Scores(tuple(scores), script.counts(found))
 
 
 def record_start(start: wire.Start) -> None:

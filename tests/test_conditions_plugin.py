@@ -133,6 +133,20 @@ def test_the_shipped_suite_of_talks_sees_what_is_read_back_wrongly(project: pyte
     result.stdout.fnmatch_lines(["*QualityError: continued: the candidate is not proven to be within*"])
 
 
+@pytest.mark.parametrize("tier", ["kv_smoke", "kv_full"])
+def test_talks_of_which_no_turn_is_read_back_from_the_prefix_cache_are_red(
+    project: pytest.Pytester, tier: str
+) -> None:
+    suite = Path(__file__).parents[1] / "suites" / "test_multi_turn.py"
+    project.makepyfile(suite.read_text(encoding="utf-8"))
+    args = (*GATE, "-m", tier, "-k", "test_multi_turn", "--kv-engine-arg=script=knows")
+    project.runpytest(*args).assert_outcomes(passed=2)
+    project.runpytest(*args, "--kv-engine-arg=enable_prefix_caching=false").assert_outcomes(passed=2)
+    result = project.runpytest(*args, "--kv-engine-arg=never_caches=true")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*model under *: no turn of *-turns was read back from the prefix cache*"])
+
+
 def test_an_unchanged_second_run_starts_no_engine(project: pytest.Pytester) -> None:
     project.makepyfile(TEST.replace('=["again"]', '=["again", "alone", "continued", "uncached"]'))
     model = project.mkdir("model")
